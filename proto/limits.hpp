@@ -1,0 +1,55 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+/// Every number that both sides of a connection enforce. What only the daemon enforces, and an administrator may
+/// change, is in daemon/config.hpp.
+namespace taskpool {
+
+/// Bytes of the prefix that every frame begins with. PROTOCOL.md, section 1.
+inline constexpr std::size_t kPrefixBytes = 32;
+/// Largest body of one frame. Bytes. Bounds what a receiver must buffer for one peer.
+inline constexpr std::size_t kMaxFrameBodyBytes = 1u << 20;
+/// Largest head of one frame. Bytes: the range of its length field.
+inline constexpr std::size_t kMaxFrameHeadBytes = 65535;
+/// Largest item that travels inside a frame. Bytes. Larger ones go through the session's arenas, which are faster from
+/// about here on (tests/bench/RESULTS.md).
+inline constexpr std::size_t kMaxInlineItemBytes = 1u << 16;
+/// How much a sender packs into one frame before it begins the next. Bytes. With one largest item more it stays well
+/// below kMaxFrameBodyBytes.
+inline constexpr std::size_t kPackBytes = 1u << 16;
+/// Descriptors on one frame. The kernel's own bound is 253 (SCM_MAX_FD).
+inline constexpr std::size_t kMaxFrameFds = 8;
+/// Prepared calls of one session; their numbers are 1..this.
+inline constexpr std::uint32_t kMaxPreparedCalls = 4096;
+/// Items of one job, so that an index fits the frame's `target` with a value to spare.
+inline constexpr std::uint32_t kMaxJobItems = 0xfffffffeu;
+/// Explicit `chunk` of a map.
+inline constexpr std::uint32_t kMaxChunk = 1'000'000;
+/// Lengths of texts that clients choose. Bytes.
+inline constexpr std::size_t kMaxNameBytes = 128;
+inline constexpr std::size_t kMaxClientNameBytes = 64;
+/// Longest time that a field can name: 2^31-1 ms, 24 days.
+inline constexpr std::chrono::milliseconds kMaxDuration{0x7fffffff};
+/// `retries` and `lost_retries`.
+inline constexpr std::uint32_t kMaxRetries = 1000;
+/// A task that killed this many workers is not run again, whatever `lost_retries` says.
+inline constexpr std::uint32_t kMaxDeathsPerTask = 2;
+/// Longest delay between two runs of a task.
+inline constexpr std::chrono::milliseconds kMaxRetryDelay{60'000};
+inline constexpr int kMinPriority = -100;
+inline constexpr int kMaxPriority = 100;
+/// Workers of one pool.
+inline constexpr std::uint32_t kMaxWorkers = 1024;
+/// Rows in one reply to `ps` or `failures`, so that it fits a frame.
+inline constexpr std::uint32_t kMaxRows = 1000;
+/// Largest arena segment. Bytes: 64 GiB; a session's sum is bounded by the daemon's config.
+inline constexpr std::uint64_t kMaxSegmentBytes = std::uint64_t{1} << 36;
+/// Alignment of regions in an arena. Bytes: a cache line, so that any element type may be read in place.
+inline constexpr std::size_t kArenaAlignment = 64;
+/// Segments of one arena.
+inline constexpr std::uint32_t kMaxSegments = 64;
+
+}  // namespace taskpool
