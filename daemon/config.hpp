@@ -1,0 +1,116 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "proto/result.hpp"
+
+namespace taskpool {
+
+/// One pool of workers: a `[[pool]]` table. daemon/taskpool.example.toml says what each key does.
+struct PoolConfig {
+  std::string name = "default";
+  std::string runtime = "native";         ///< A key of Config::runtimes.
+  std::uint32_t workers = 0;              ///< 0: as many as CPUs.
+  std::vector<std::string> modules;       ///< Paths; a name without a slash is looked for beside the daemon.
+  std::map<std::string, std::string> environment;
+  std::string cwd;                        ///< Empty: the daemon's.
+  std::uint32_t max_tasks_per_worker = 0; ///< 0: no limit.
+  std::uint64_t max_worker_memory = 0;    ///< Bytes; 0: no limit.
+  std::chrono::milliseconds timeout{0};   ///< 0: none.
+  int priority = 0;
+  std::uint32_t max_queued = 2'000'000;   ///< Tasks.
+  std::string initializer;                ///< A function to run first in each worker, or empty.
+  std::string initializer_arguments;      ///< One JSON array, or empty.
+  bool operator==(const PoolConfig&) const = default;
+};
+
+/// A program that loads code and forks workers: a `[runtime.NAME]` table.
+struct RuntimeConfig {
+  std::string name;
+  std::vector<std::string> command;  ///< The program, looked for beside the daemon and then in PATH, and its arguments.
+  bool operator==(const RuntimeConfig&) const = default;
+};
+
+/// "native" and "command". The config may add more, or replace these.
+std::map<std::string, RuntimeConfig> builtin_runtimes();
+/// "default" with the demo module, and "command".
+std::vector<PoolConfig> default_pools();
+
+/// What an administrator may decide. Each default is written here and nowhere else; a test holds
+/// daemon/taskpool.example.toml to them.
+struct Config {
+  std::string socket;              ///< Path. Empty in a file; load_config() fills in default_socket() then.
+  mode_t socket_mode = 0600;
+  std::string socket_group;        ///< Empty: the daemon's own.
+  std::string spool;               ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
+  std::vector<PoolConfig> pools = default_pools();  ///< Never empty. The first is for calls that name no pool.
+  std::map<std::string, RuntimeConfig> runtimes = builtin_runtimes();
+  std::chrono::milliseconds stop_timeout{10'000};   ///< How long SIGTERM lets tasks run on.
+  std::chrono::milliseconds cancel_grace{2'000};    ///< From asking a task to stop to killing its worker.
+  std::chrono::milliseconds idle_exit{0};           ///< A daemon idle so long leaves; 0: never.
+  std::uint64_t session_queued_bytes = 16u << 20;   ///< Inputs waiting, per session.
+  std::uint64_t session_result_bytes = 8u << 20;    ///< Results not yet read, per session.
+  std::uint64_t arena_bytes = 1u << 30;             ///< Shared memory per session.
+  std::uint64_t detached_body_bytes = 1u << 20;     ///< Largest argument or result of a detached task.
+  std::uint64_t kept_result_bytes = 64u << 20;      ///< Results kept for `fetch`, all together.
+  std::uint32_t kept_results = 10'000;
+  std::chrono::milliseconds keep_results_for{3'600'000};
+  std::uint32_t max_sessions = 4096;
+  std::uint32_t max_nesting = 8;        ///< Depth of tasks that wait for tasks.
+  std::uint32_t max_lent_workers = 64;  ///< Extra workers that run while others wait for tasks of their own.
+  std::uint32_t prefetch = 512;         ///< Largest number of small items that one worker is given ahead.
+  std::uint64_t max_output_bytes = 1u << 20;  ///< Captured output kept of one command task.
+  std::string log_level = "info";       ///< trace, debug, info, warning, error or critical.
+  bool operator==(const Config&) const = default;
+};
+
+/// What the daemon's command line asked for.
+struct CommandLine {
+  enum class Action : std::uint8_t {
+    run,
+    check_config,  ///< Say whether the configuration is good, and end.
+    print_config,  ///< Print the effective configuration, and end.
+    help,          ///< `text` is what --help or --version prints.
+    refused,       ///< `text` says what is wrong with the arguments.
+  };
+  Action action = Action::run;
+  std::string config_file;                                     ///< Empty: no file.
+  std::vector<std::pair<std::string, std::string>> overrides;  ///< Key of the file, its value as text; in order.
+  std::string text;
+};
+
+/// Reads the arguments. Never fails: bad ones are Action::refused.
+CommandLine parse_command_line(int argc, const char* const* argv);
+
+/// Reads the file that the command line names, if any, applies the flags and fills in what is looked up on this host:
+/// the socket, the spool, and absolute paths of runtimes and modules. A reload calls it again with the same command
+/// line. Errors: `bad_argument`, whose detail names file and line, or the flag, and the key and its value; `system`.
+Result<Config> load_config(const CommandLine& command_line);
+
+/// Reads TOML text; `source` is what errors call it. Looks at nothing else. Errors: `bad_argument`.
+Result<Config> parse_config(std::string_view toml, std::string_view source);
+/// Sets one key from a flag's text. Errors: `bad_argument`.
+Result<void> set_key(Config& config, std::string_view key, std::string_view value);
+/// The whole configuration as a file that parse_config() reads back to the same.
+std::string to_toml(const Config& config);
+
+/// Where a daemon listens that was told nothing: $TASKPOOL_SOCKET, else "taskpool/socket" in $XDG_RUNTIME_DIR, else
+/// /run/taskpool/socket.
+std::string default_socket();
+
+/// What a reload would do. Texts are keys, of pools as "pool.NAME.KEY".
+struct ConfigChanges {
+  std::vector<std::string> changed;        ///< Takes effect with the reload.
+  std::vector<std::string> needs_restart;  ///< Keeps its old value until the daemon is started anew.
+};
+ConfigChanges compare(const Config& old, const Config& now);
+
+}  // namespace taskpool
