@@ -13,8 +13,10 @@ namespace taskpool {
 template <class T>
 Result<T> decode(std::string_view head);
 
-/// Writes a struct as a head. Fields that have their default are left out. Text that is not UTF-8 is repaired, and text
-/// too long for a head is cut: an error's detail and traceback, never a name.
+/// Writes a struct as a head; empty if every field has its default, as those are left out. Text that is not UTF-8 is
+/// repaired. What is only for people (an error's type, detail and traceback, messages, log lines) is cut so that the head
+/// fits a frame. Names, lists and environments are never cut: a caller who passes on somebody's compares the size with
+/// kMaxFrameHeadBytes.
 template <class T>
 std::string encode(const T& message);
 

@@ -3,11 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <type_traits>
+#include <utility>
 
 #include "proto/limits.hpp"
 #include "proto/result.hpp"
@@ -79,6 +81,16 @@ Result<Prefix> decode_prefix(std::span<const std::byte, kPrefixBytes> in);
 /// A byte queue: appended at the back, consumed at the front. Memory is kept up to `kKeepBytes` when it runs empty.
 class ByteBuffer {
  public:
+  ByteBuffer() = default;
+  ByteBuffer(ByteBuffer&& other) noexcept { *this = std::move(other); }
+  ByteBuffer& operator=(ByteBuffer&& other) noexcept {
+    bytes_ = std::move(other.bytes_);
+    capacity_ = std::exchange(other.capacity_, 0);
+    begin_ = std::exchange(other.begin_, 0);
+    end_ = std::exchange(other.end_, 0);
+    return *this;
+  }
+
   /// At least `bytes` writable bytes at the back; valid until the next call that is not const.
   std::span<std::byte> prepare(std::size_t bytes);
   /// Makes the first `bytes` of what prepare() returned part of the queue.
@@ -94,7 +106,9 @@ class ByteBuffer {
  private:
   static constexpr std::size_t kKeepBytes = 256 * 1024;
   struct Free { void operator()(std::byte* bytes) const; };
-  std::unique_ptr<std::byte[], Free> bytes_;
+  void grow(std::size_t bytes);
+
+  std::unique_ptr<std::byte[], Free> bytes_;  ///< From malloc: never zeroed, as all of it is overwritten.
   std::size_t capacity_ = 0;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
@@ -114,8 +128,8 @@ class FrameDecoder {
   void commit(std::size_t bytes) { buffer_.commit(bytes); }
   void feed(std::span<const std::byte> bytes) { buffer_.append(bytes); }
   /// The next whole frame, viewing this decoder's buffer until the next call of anything here, or nothing yet. Error: as
-  /// decode_prefix(), from the prefix alone; the stream cannot be followed any further then, and the connection has
-  /// to close.
+  /// decode_prefix(), from the prefix alone, or `bad_message` for a head that does not begin with `{`; the stream is not
+  /// followed any further then (each further call fails alike), and the connection has to close.
   Result<std::optional<FrameView>> next();
   /// True at a frame's border: nothing of a further frame has arrived.
   bool at_border() const { return buffer_.size() == taken_; }

@@ -42,6 +42,9 @@ inline constexpr std::uint32_t kRunCommand = 4;   ///< RunHeader flag: the head 
 /// Errors: `bad_message`, `body_too_large`; detail says what.
 Result<void> check_items(std::uint8_t flags, Encoding encoding, std::uint32_t count, std::span<const std::byte> body);
 
+/// The same for the body of `apply` and `result`, which is one item: `count` is 1, or an array's elements.
+Result<void> check_single(std::uint8_t flags, Encoding encoding, std::uint32_t count, std::span<const std::byte> body);
+
 /// Walks the items of a packed body that check_items() has passed, without copying.
 class PackedItems {
  public:
@@ -66,6 +69,7 @@ class PackedItems {
 /// Collects items for one packed body.
 class Packer {
  public:
+  /// `item` at most kMaxInlineItemBytes: asserted; larger ones go through an arena.
   void add(std::span<const std::byte> item);
   std::uint32_t count() const { return static_cast<std::uint32_t>(sizes_.size()); }
   /// Bytes of the body as it stands.

@@ -31,6 +31,12 @@ inline constexpr std::uint32_t kMaxChunk = 1'000'000;
 /// Lengths of texts that clients choose. Bytes.
 inline constexpr std::size_t kMaxNameBytes = 128;
 inline constexpr std::size_t kMaxClientNameBytes = 64;
+inline constexpr std::size_t kMaxFunctionBytes = 1024;
+inline constexpr std::size_t kMaxPathBytes = 4096;
+/// Nesting of the JSON in a head, so that no reader's stack can be exhausted.
+inline constexpr std::size_t kMaxJsonDepth = 64;
+/// Modules, capabilities or environment variables that one head may list.
+inline constexpr std::size_t kMaxListed = 4096;
 /// Longest time that a field can name: 2^31-1 ms, 24 days.
 inline constexpr std::chrono::milliseconds kMaxDuration{0x7fffffff};
 /// `retries` and `lost_retries`.

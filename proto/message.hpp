@@ -152,7 +152,11 @@ struct Shutdown {
   bool force = false;
 };
 
-/// The head of `arena_open`, `arena_segment`, and the reply to the former.
+struct ArenaOpen {
+  std::uint64_t bytes = 0;
+};
+
+/// The head of `arena_segment`, and the reply to `arena_open`.
 struct ArenaSegment {
   std::uint32_t segment = 0;
   std::uint64_t bytes = 0;
