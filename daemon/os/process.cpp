@@ -102,6 +102,9 @@ Result<Child> spawn(const SpawnOptions& options) {
     if (::posix_spawn_file_actions_adddup2(plan.actions(), copies.back().get(), number) != 0)
       return errno_error("posix_spawn", ENOMEM);
   }
+  // Ours are close-on-exec; whoever started us may have left others.
+  if (::posix_spawn_file_actions_addclosefrom_np(plan.actions(), highest + 1) != 0)
+    return errno_error("posix_spawn", ENOMEM);
   if (!options.cwd.empty() && ::posix_spawn_file_actions_addchdir_np(plan.actions(), options.cwd.c_str()) != 0)
     return errno_error("posix_spawn", ENOMEM);
 

@@ -1,0 +1,138 @@
+#include "daemon/os/fd_passing.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <boost/test/unit_test.hpp>
+#include <cstring>
+#include <string>
+#include <thread>
+
+namespace taskpool::os {
+namespace {
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span{text.data(), text.size()});
+}
+
+struct Pair {
+  UniqueFd a, b;
+  std::array<std::byte, 256> into{};
+  std::vector<UniqueFd> fds;
+  Pair() { std::tie(a, b) = socket_pair().value(); }
+  std::string text(std::size_t bytes) const { return {reinterpret_cast<const char*>(into.data()), bytes}; }
+};
+
+BOOST_AUTO_TEST_SUITE(fd_passing)
+
+BOOST_FIXTURE_TEST_CASE(nothing_there_would_block_and_a_closed_peer_is_seen, Pair) {
+  BOOST_TEST(receive(a.get(), into, fds)->would_block);
+  BOOST_TEST(send(b.get(), bytes_of("hello")).value() == 5u);
+  auto received = receive(a.get(), into, fds).value();
+  BOOST_TEST(text(received.bytes) == "hello");
+  BOOST_TEST(!received.closed);
+  b.reset();
+  received = receive(a.get(), into, fds).value();
+  BOOST_TEST(received.closed);
+  BOOST_TEST(received.bytes == 0u);
+}
+
+BOOST_FIXTURE_TEST_CASE(descriptors_arrive_open_and_close_on_exec, Pair) {
+  auto [inner, outer] = socket_pair().value();
+  const std::array passed{outer.get(), b.get()};
+  BOOST_TEST(send(b.get(), bytes_of("x"), passed).value() == 1u);
+  BOOST_TEST(receive(a.get(), into, fds)->bytes == 1u);
+  BOOST_REQUIRE(fds.size() == 2u);
+  BOOST_TEST((::fcntl(fds[0].get(), F_GETFD) & FD_CLOEXEC) != 0);
+  outer.reset();
+  BOOST_TEST(send(fds[0].get(), bytes_of("through")).value() == 7u);
+  BOOST_TEST(text(receive(inner.get(), into, fds)->bytes) == "through");
+}
+
+BOOST_FIXTURE_TEST_CASE(more_descriptors_than_allowed_are_an_error_and_leak_nothing, Pair) {
+  // By hand, because send() asserts its own limit.
+  std::array<int, kMaxPassedFds + 1> many{};
+  many.fill(b.get());
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof many)> control{};
+  char byte = 'x';
+  iovec part{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  auto* rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof many);
+  std::memcpy(CMSG_DATA(rights), many.data(), sizeof many);
+  BOOST_REQUIRE(::sendmsg(b.get(), &message, 0) == 1);
+  const int lowest_free_before = ::dup(0);
+  ::close(lowest_free_before);
+  const auto received = receive(a.get(), into, fds);
+  BOOST_REQUIRE(!received);
+  BOOST_TEST(received.error().code.value() == EMSGSIZE);
+  BOOST_TEST(fds.empty());
+  const int lowest_free = ::dup(0);
+  ::close(lowest_free);
+  BOOST_TEST(lowest_free == lowest_free_before);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_full_socket_takes_nothing_more_until_it_is_read, Pair) {
+  const std::string block(4096, 'x');
+  std::size_t taken = 0;
+  while (const auto sent = send(a.get(), bytes_of(block)).value()) taken += sent;
+  BOOST_TEST(taken > 0u);
+  for (std::size_t left = taken; left > 0;) left -= receive(b.get(), into, fds)->bytes;
+  BOOST_TEST(send(a.get(), bytes_of(block)).value() == block.size());
+}
+
+BOOST_FIXTURE_TEST_CASE(blocking_calls_wait_for_room_and_for_data, Pair) {
+  const std::string big(4u << 20, 'y');  // more than any socket buffer
+  std::thread writer{[&] { BOOST_TEST(send_all(a.get(), bytes_of(big)).has_value()); }};
+  std::size_t got = 0;
+  while (got < big.size()) {
+    const auto received = receive_blocking(b.get(), into, fds);
+    BOOST_REQUIRE((received && received->bytes > 0));
+    got += received->bytes;
+  }
+  writer.join();
+  BOOST_TEST(got == big.size());
+}
+
+BOOST_FIXTURE_TEST_CASE(blocking_calls_also_wait_on_a_non_blocking_socket, Pair) {
+  ::fcntl(b.get(), F_SETFL, O_NONBLOCK);
+  std::thread writer{[&] { BOOST_TEST(send_all(a.get(), bytes_of("late")).has_value()); }};
+  BOOST_TEST(receive_blocking(b.get(), into, fds)->bytes == 4u);
+  writer.join();
+}
+
+BOOST_FIXTURE_TEST_CASE(writing_to_a_closed_peer_is_a_code_and_no_signal, Pair) {
+  b.reset();
+  BOOST_TEST(send(a.get(), bytes_of("x")).error().code.value() == EPIPE);
+  BOOST_TEST(send_all(a.get(), bytes_of("x")).error().code.value() == EPIPE);
+}
+
+BOOST_FIXTURE_TEST_CASE(the_kernel_says_who_the_peer_is, Pair) {
+  const auto peer = peer_credentials(a.get()).value();
+  BOOST_TEST(peer.pid == ::getpid());
+  BOOST_TEST(peer.uid == ::getuid());
+  BOOST_TEST(peer.gid == ::getgid());
+  BOOST_TEST(!peer_credentials(-1));
+}
+
+BOOST_AUTO_TEST_CASE(a_unique_fd_closes_what_it_owns) {
+  UniqueFd one{::dup(0)};
+  const int number = one.get();
+  UniqueFd two{std::move(one)};
+  BOOST_TEST(!one);
+  BOOST_TEST(two.get() == number);
+  two.reset();
+  BOOST_TEST(::fcntl(number, F_GETFD) == -1);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace taskpool::os
