@@ -1,0 +1,126 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "taskpool/body.hpp"
+#include "taskpool/fd.hpp"
+#include "taskpool/future.hpp"
+#include "taskpool/map_stream.hpp"
+#include "taskpool/options.hpp"
+#include "taskpool/pool.hpp"
+
+/// The client library of taskpool. Errors are values (Result); nothing here throws, except for memory running out.
+namespace taskpool {
+
+/// Who answers.
+struct ServerInfo {
+  std::string socket{};   ///< Its path.
+  std::string version;  ///< Of the daemon.
+  std::string build;    ///< Its build id.
+  std::uint64_t pid = 0;
+  std::uint64_t uid = 0;
+  std::uint64_t session = 0;
+  Limits limits;
+};
+
+/// A command task's captured output.
+struct TaskLog {
+  nlohmann::json task;  ///< Its row, as in ps().
+  Fd out;               ///< Standard output, read-only, at offset 0; it may still grow.
+  Fd err;               ///< Standard error.
+};
+
+/// Which tasks ps() lists.
+struct PsOptions {
+  std::string pool{};   ///< Empty: all pools.
+  std::string state{};  ///< Empty: all states.
+  std::string task{};   ///< Only this one.
+  bool all = false;   ///< Other users' too.
+  std::uint32_t limit = 100;
+};
+
+/// A session with the daemon. Copyable: copies share it. Thread-safe: any thread may call anything at any time; there is no
+/// thread of the library's own: whoever waits reads the socket for all.
+///
+/// When the connection breaks, calls that were not yet written and calls with an idempotency key are sent again to the
+/// daemon that comes back within `reconnect_timeout`; the others end with `outcome_unknown`. Pools from open_pool() are
+/// gone then (`pool_closed`). A forked child gets a session of its own at its first call; futures of its parent end with
+/// `daemon_gone` there.
+class Client {
+ public:
+  /// Connects, starting a private daemon if none runs (see ClientOptions). Errors: `no_daemon`, `permission_denied`,
+  /// `unsupported_version`, `timed_out`.
+  static Result<Client> connect(ClientOptions options = {});
+
+  /// Speaks over an already connected socket; there is no reconnection then. For tests and socket activation.
+  static Result<Client> over(Fd socket, ClientOptions options = {});
+
+  /// A pool of the daemon by name; "" is the default pool. Not checked: its calls fail with `unknown_pool`.
+  Pool pool(std::string name = "") const;
+  /// Starts a pool that ends with this session, or with the last copy of what this returns. Waits for its first worker.
+  /// Errors: `start_failed` (detail has the loader's message or the initializer's traceback), `limit_reached`.
+  Result<Pool> open_pool(const PoolOptions& options) const;
+
+  /// The untyped calls, with every field of the protocol. `call.detached` is not for these: use submit().
+  Result<Body> apply(const Call& call, const Item& item) const;
+  RawFuture apply_async(const Call& call, const Item& item) const;
+  MapCall start_map(const Call& call, std::shared_ptr<MapSink> sink) const;
+  MapStream start_stream(const Call& call, const StreamOptions& options = {}) const;
+  PreparedCall prepare(const Call& call) const;
+  /// Memory for a large argument. Errors: `out_of_space`, `limit_reached`.
+  Result<UpBuffer> up_buffer(std::size_t bytes) const;
+  /// Sends everything that was collected.
+  Result<void> flush() const;
+
+  /// Starts a task that outlives this session; returns its id.
+  Result<std::string> submit(Call call, const Item& item) const;
+  /// A map that outlives this session, fed as a stream and taken with fetch_all(); returns its id. `feed` gives the next
+  /// item, or nothing at the end. The items have to fit the daemon's `detached_body_bytes`.
+  Result<std::string> submit_map(Call call, const std::function<std::optional<Item>()>& feed) const;
+  /// Waits for a task to end and returns its row (see PROTOCOL.md, `ps`). 0: as long as it takes. Errors: `timed_out`,
+  /// `unknown_task`.
+  Result<nlohmann::json> wait(const std::string& task, std::chrono::milliseconds timeout = {}) const;
+  /// A submitted task's result, or its error. Without `keep` the daemon then drops it. Errors: `not_finished`,
+  /// `unknown_task`; `bad_argument` if it is a job: use fetch_all().
+  Result<Body> fetch(const std::string& task, bool keep = false) const;
+  /// The outcomes of a submitted job from `index` on, or the one of a task.
+  MapStream fetch_all(const std::string& task, bool keep = false, std::uint64_t index = 0,
+                      const StreamOptions& options = {}) const;
+  /// Cancels a task or job by id; returns how many tasks that reached. `force` kills at once.
+  Result<std::uint64_t> cancel(const std::string& task, bool force = false) const;
+  /// A command task's captured output. Errors: `no_output`, `unknown_task`.
+  Result<TaskLog> log(const std::string& task) const;
+
+  /// The daemon's tables, as PROTOCOL.md describes the replies.
+  Result<nlohmann::json> ps(const PsOptions& options = {}) const;
+  Result<nlohmann::json> workers(const std::string& pool = "") const;
+  Result<nlohmann::json> pools() const;
+  Result<nlohmann::json> stats() const;
+  Result<nlohmann::json> functions(const std::string& pool = "") const;
+  Result<nlohmann::json> failures(std::uint32_t limit = 100) const;
+
+  /// Orders to the daemon. drain() waits until no work is left, at most `timeout` (0: as long as it takes).
+  Result<nlohmann::json> pool_resize(const std::string& pool, std::uint32_t workers) const;
+  Result<nlohmann::json> pool_pause(const std::string& pool) const;
+  Result<nlohmann::json> pool_resume(const std::string& pool) const;
+  Result<nlohmann::json> reload() const;
+  Result<nlohmann::json> drain(std::chrono::milliseconds timeout = {}) const;
+  Result<nlohmann::json> shutdown(bool force = false) const;
+  Result<nlohmann::json> ping() const;
+
+  /// Who answered last.
+  ServerInfo server() const;
+
+ private:
+  explicit Client(std::shared_ptr<client::Connection> connection) : connection_{std::move(connection)} {}
+  std::shared_ptr<client::Connection> connection_;
+};
+
+}  // namespace taskpool

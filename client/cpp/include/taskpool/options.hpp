@@ -1,0 +1,75 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "proto/message.hpp"
+
+namespace taskpool {
+
+/// Where the daemon is and how to speak to it.
+struct ClientOptions {
+  /// The daemon's socket. Empty: the environment's TASKPOOL_SOCKET; else the system's, /run/taskpool/taskpool.sock, if
+  /// somebody answers there; else the user's private daemon, which is started if it does not run.
+  std::string socket{};
+  /// What this program calls itself in the daemon's log; cut at 64 bytes. Empty: the program's own name.
+  std::string name{};
+  /// False: the private daemon is not started; connect() fails with `no_daemon` instead.
+  bool autostart = true;
+  /// False: never spin before blocking. TASKPOOL_SPIN=0 in the environment does the same.
+  bool spin = true;
+  /// How long connect() waits for a daemon that is starting.
+  std::chrono::milliseconds connect_timeout{5000};
+  /// How long calls wait for a daemon that went away to come back, before they end with `daemon_gone`.
+  std::chrono::milliseconds reconnect_timeout{5000};
+};
+
+/// How one call, or each task of a map, is run. PROTOCOL.md, section 3, has the ranges.
+struct CallOptions {
+  std::optional<std::chrono::milliseconds> timeout{};  ///< From the task's start to its worker being killed. 0: none. Unset: the pool's.
+  std::chrono::milliseconds soft_timeout{0};         ///< After it the task is asked to stop. 0: never.
+  std::uint32_t retries = 0;                         ///< Repeats of a task that failed with an error of its own.
+  std::uint32_t lost_retries = 0;                    ///< Repeats of a task whose worker died.
+  std::chrono::milliseconds retry_delay{100};        ///< Before the first repeat; doubles each time.
+  std::optional<int> priority{};                       ///< -100..100, higher first. Unset: the pool's.
+  std::string idempotency_key{};                       ///< A second call with it joins the first; also makes a call safe to resend.
+  std::string name{};                                  ///< Shown by `ps` instead of the function.
+  bool announce = false;                             ///< Ask for the task's id and its progress reports.
+
+  /// These options as the wire has them. Durations outside of its range are brought into it.
+  Call call(std::string function, std::string pool) const;
+  bool operator==(const CallOptions&) const = default;
+};
+
+/// What a map has beyond the options of its tasks.
+struct MapOptions {
+  std::uint32_t chunk = 0;      ///< Tasks sent to a worker together; 0: the daemon adapts it.
+  bool stop_on_error = false;   ///< The first failure cancels what has not started.
+  bool force_json = false;      ///< Send numbers as JSON text even where an array would do.
+  std::uint32_t window = 1024;  ///< `imap`: how many inputs may be ahead of the output that was taken last. At least 1.
+};
+
+/// A pool of the caller's own. PROTOCOL.md, `pool_open`.
+struct PoolOptions {
+  std::string name{};                   ///< Empty: made up by the daemon.
+  std::string runtime = "native";     ///< A runtime that the daemon's config names.
+  std::uint32_t workers = 0;          ///< 0: as many as CPUs.
+  std::vector<std::string> modules{};   ///< What each worker has loaded: shared libraries for "native".
+  std::map<std::string, std::string> environment{};
+  std::string cwd{};
+  std::string initializer{};            ///< A function that each worker runs first.
+  nlohmann::json initializer_arguments = nlohmann::json::array();
+  std::uint32_t max_tasks_per_worker = 0;  ///< A worker is replaced after so many; 0: never.
+  std::uint64_t max_worker_memory = 0;     ///< Bytes; 0: no limit.
+  std::chrono::milliseconds timeout{0};    ///< Default for its tasks; 0: none.
+  int priority = 0;                        ///< Default for its tasks.
+  std::uint32_t max_queued = 0;            ///< Bound on waiting tasks; 0: the daemon's default.
+  std::vector<int> stdio{};                  ///< Up to three descriptors: the workers' stdin, stdout, stderr. Borrowed.
+};
+
+}  // namespace taskpool
