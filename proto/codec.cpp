@@ -23,6 +23,11 @@ class Reader {
   void require(const char* key) { fields_.require(key); }
   void text(const char* key, std::string T::*member, std::size_t max) { fields_.text(key, message_.*member, max); }
   void free_text(const char* key, std::string T::*member) { text(key, member, kMaxFrameHeadBytes); }
+  /// The detail that belongs to code(), which came before: it keeps the name of a code that only newer versions know.
+  void detail(const char* key, std::string T::*member) {
+    free_text(key, member);
+    if (!unknown_code_.empty()) message_.*member = unknown_code_ + ": " + message_.*member;
+  }
   template <class N, class... Bounds>
   void integer(const char* key, N T::*member, Bounds... bounds) {
     fields_.integer(key, message_.*member, bounds...);
@@ -42,7 +47,8 @@ class Reader {
     fields_.text(key, text, kMaxNameBytes);
     const auto found = find_errc(text);
     if (found == Errc::ok) fields_.reject(key, "ok is no error");
-    message_.*member = found.value_or(Errc::internal);  // a newer daemon's code: its detail still says what happened
+    message_.*member = found.value_or(Errc::internal);
+    if (!found) unknown_code_ = std::move(text);
   }
   void element(const char* key, Encoding T::*member) {
     std::string text;
@@ -88,6 +94,7 @@ class Reader {
   Fields& fields_;
   T& message_;
   bool strict_ = false;
+  std::string unknown_code_;
 };
 
 /// Writes what a shape lists, except for fields that have their default.
@@ -102,6 +109,7 @@ class Writer {
   void require(const char* key) { required_ = key; }
   void text(const char* key, std::string T::*member, std::size_t) { put(key, member); }
   void free_text(const char* key, std::string T::*member) { put(key, member); }
+  void detail(const char* key, std::string T::*member) { put(key, member); }
   template <class N, class... Bounds>
   void integer(const char* key, N T::*member, Bounds...) {
     put(key, member);

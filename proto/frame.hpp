@@ -131,6 +131,8 @@ class FrameDecoder {
   /// decode_prefix(), from the prefix alone, or `bad_message` for a head that does not begin with `{`; the stream is not
   /// followed any further then (each further call fails alike), and the connection has to close.
   Result<std::optional<FrameView>> next();
+  /// What has arrived behind the frame that next() returned last.
+  std::span<const std::byte> rest() const { return buffer_.data().subspan(taken_); }
   /// True at a frame's border: nothing of a further frame has arrived.
   bool at_border() const { return buffer_.size() == taken_; }
 

@@ -228,6 +228,7 @@ struct StartFailed {
 struct Fork {
   std::uint32_t worker = 0;
   std::string token;
+  std::string task_prefix;  ///< A task's name is this and its job in hexadecimal, and "/INDEX" unless it is single.
   std::string socket;
   std::map<std::string, std::string> environment;
   std::string cwd;

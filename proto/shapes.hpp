@@ -61,7 +61,7 @@ template <class Io>
 void shape(Io& io, std::type_identity<ErrorHead>) {
   io.require("code");
   io.code("code", &ErrorHead::code);
-  io.free_text("detail", &ErrorHead::detail);
+  io.detail("detail", &ErrorHead::detail);
   io.free_text("type", &ErrorHead::type);
   io.free_text("traceback", &ErrorHead::traceback);
   io.text("task", &ErrorHead::task, kMaxNameBytes);
@@ -307,6 +307,8 @@ void shape(Io& io, std::type_identity<Fork>) {
   io.require("worker");
   io.integer("worker", &Fork::worker, kAny32);
   io.text("token", &Fork::token, kMaxNameBytes);
+  io.text("task_prefix", &Fork::task_prefix, kMaxNameBytes);
+  io.text("task_prefix", &Fork::task_prefix, kMaxNameBytes);
   io.text("socket", &Fork::socket, kMaxPathBytes);
   io.text_map("environment", &Fork::environment);
   io.text("cwd", &Fork::cwd, kMaxPathBytes);

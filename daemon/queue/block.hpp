@@ -1,0 +1,102 @@
+#pragma once
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "proto/frame.hpp"
+#include "proto/items.hpp"
+
+namespace taskpool::queue {
+
+/// Counts the bytes that blocks of one session hold; shared, because blocks may outlive the session.
+struct Quota {
+  std::uint64_t bytes = 0;
+  std::uint32_t references = 0;
+};
+inline void intrusive_ptr_add_ref(Quota* quota) { ++quota->references; }
+inline void intrusive_ptr_release(Quota* quota) {
+  if (--quota->references == 0) delete quota;
+}
+using QuotaPtr = boost::intrusive_ptr<Quota>;
+
+class Block;
+void intrusive_ptr_add_ref(const Block* block);
+void intrusive_ptr_release(const Block* block);
+using BlockPtr = boost::intrusive_ptr<const Block>;
+
+/// The items of one `apply`, `map` or `input` frame as they arrived, one allocation with its bytes behind it. Immutable;
+/// freed when the last range of it is gone. Not thread-safe: the supervisor has one thread.
+class Block {
+ public:
+  /// Copies `body`, which check_items() has passed. `first` is the index in the job of the first item.
+  static BlockPtr make(std::uint8_t flags, Encoding encoding, std::uint32_t first, std::uint32_t count,
+                       std::span<const std::byte> body);
+  /// The block of one item that came alone, as `apply` sends it.
+  static BlockPtr make_single(std::uint8_t flags, Encoding encoding, std::uint32_t elements,
+                              std::span<const std::byte> item);
+
+  bool in_arena() const { return in_arena_; }
+  /// One item, whose array encoding does not make it many.
+  bool is_single() const { return single_; }
+  Encoding encoding() const { return encoding_; }
+  std::uint32_t first() const { return first_; }
+  /// Items; for a single array 1.
+  std::uint32_t count() const { return single_ ? 1 : count_; }
+  /// Elements of a single array, else count().
+  std::uint32_t elements() const { return count_; }
+  /// True if items have no lengths of their own: numbers of an array.
+  bool is_numbers() const { return is_array(encoding_) && !single_; }
+  /// True if the body begins with a table of lengths.
+  bool is_packed() const { return !in_arena_ && !is_array(encoding_); }
+  std::span<const std::byte> bytes() const { return {data(), size_}; }
+  /// Bytes that this holds in memory or names in an arena: what quotas count.
+  std::uint64_t quota_bytes() const;
+  /// Counts quota_bytes() in `quota` for as long as this lives. Once at most.
+  void count_in(const QuotaPtr& quota) const;
+
+ private:
+  friend void intrusive_ptr_add_ref(const Block* block);
+  friend void intrusive_ptr_release(const Block* block);
+  Block() = default;
+  static Block* allocate(std::size_t bytes);
+  std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
+  const std::byte* data() const { return reinterpret_cast<const std::byte*>(this + 1); }
+
+  mutable QuotaPtr quota_;
+  mutable std::uint32_t references_ = 0;
+  std::uint32_t size_ = 0;
+  std::uint32_t first_ = 0;
+  std::uint32_t count_ = 0;
+  Encoding encoding_ = Encoding::none;
+  bool in_arena_ = false;
+  bool single_ = false;
+};
+
+/// Consecutive items of one block that share their history.
+struct Range {
+  BlockPtr block;
+  std::uint32_t index = 0;     ///< Of the first item, in the job.
+  std::uint32_t count = 0;
+  std::uint32_t offset = 0;    ///< In a packed body: where the first item's bytes begin.
+  std::uint16_t attempt = 0;   ///< Runs that ended in an error of the task's own.
+  std::uint16_t deaths = 0;    ///< Runs that ended with the worker.
+
+  static Range whole(BlockPtr block);
+  /// Splits off the front: at most `most` items (at least 1), fewer if their bytes would pass `max_bytes` (but one).
+  Range take_front(std::uint32_t most, std::size_t max_bytes);
+  /// Drops the first `items` items.
+  void drop_front(std::uint32_t items);
+  /// The bytes of this range as a body has them: a table (or nothing), and what follows it. References into an array are
+  /// computed into `scratch`.
+  std::pair<std::span<const std::byte>, std::span<const std::byte>> body(ArenaRef& scratch) const;
+  /// The count that goes into a frame: items, or the elements of a single array.
+  std::uint32_t frame_count() const { return block->is_single() ? block->elements() : count; }
+
+ private:
+  std::size_t packed_bytes(std::uint32_t items) const;
+};
+
+}  // namespace taskpool::queue

@@ -1,0 +1,194 @@
+#include "daemon/wire/channel.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <iterator>
+
+#include "daemon/os/fd_passing.hpp"
+#include "daemon/wire/spawn.hpp"
+
+namespace taskpool::wire {
+
+namespace {
+constexpr std::size_t kReadBytes = 64 * 1024;
+/// Reads of one peer in a row, so that one who never stops talking does not keep the others waiting.
+constexpr int kReadsPerWake = 4;
+}  // namespace
+
+Channel::Channel(Turn& turn, os::UniqueFd socket) : turn_{turn}, socket_{turn.io(), socket.release()} {}
+
+Channel::~Channel() {
+  turn_.forget(*this);
+}
+
+boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
+  while (!closed_) {
+    const auto [error] = co_await socket_.async_wait(asio::posix::descriptor_base::wait_read, kTuple);
+    if (error) break;  // close() cancelled it
+    for (int reads = 0; reads < kReadsPerWake; ++reads) {
+      const auto more = receive_once();
+      if (!more) co_return more.error();
+      if (const auto handled = handle_frames(sink); !handled) co_return handled.error();
+      if (!*more || closed_) break;
+    }
+    sink.on_batch();
+    if (end_seen_) break;
+  }
+  if (end_seen_ && !decoder_.at_border()) co_return fail(Errc::bad_message, "the stream ended inside a frame");
+  co_return boost::system::in_place_value;
+}
+
+Result<void> Channel::read_rest(FrameSink& sink) {
+  while (!end_seen_) {
+    const auto more = receive_once();
+    if (!more) return more.error();
+    if (const auto handled = handle_frames(sink); !handled) return handled.error();
+    if (!*more) break;
+  }
+  sink.on_batch();
+  return boost::system::in_place_value;
+}
+
+Result<bool> Channel::receive_once() {
+  const auto room = decoder_.prepare(kReadBytes).first(kReadBytes);
+  const auto received = os::receive(socket_.native_handle(), room, received_fds_);
+  if (!received) return received.error();
+  decoder_.commit(received->bytes);
+  end_seen_ = received->closed;
+  return received->bytes == room.size();
+}
+
+Result<void> Channel::handle_frames(FrameSink& sink) {
+  while (!closed_) {
+    auto frame = decoder_.next();
+    if (!frame) return frame.error();
+    if (!*frame) break;
+    const std::size_t wanted = (*frame)->prefix.fds;
+    if (wanted > received_fds_.size()) return fail(Errc::bad_message, "fds: the descriptors did not arrive");
+    std::vector<os::UniqueFd> fds;
+    if (wanted > 0) {
+      const auto end = received_fds_.begin() + static_cast<std::ptrdiff_t>(wanted);
+      fds.assign(std::make_move_iterator(received_fds_.begin()), std::make_move_iterator(end));
+      received_fds_.erase(received_fds_.begin(), end);
+    }
+    if (const auto handled = sink.on_frame(**frame, std::move(fds)); !handled) return handled.error();
+  }
+  if (received_fds_.size() > kMaxFrameFds) return fail(Errc::bad_message, "fds: more descriptors than frames take");
+  return boost::system::in_place_value;
+}
+
+void Channel::mark_dirty() {
+  if (dirty_ || writing_) return;
+  dirty_ = true;
+  turn_.flush_later(*this);
+}
+
+void Channel::send(const Prefix& prefix, std::string_view head, std::span<const std::byte> body) {
+  if (closed_) return;
+  append_frame(out_, prefix, head, body);
+  mark_dirty();
+}
+
+void Channel::send(const Prefix& prefix, std::string_view head, std::span<const std::byte> first,
+                   std::span<const std::byte> second, std::span<const std::byte> third) {
+  if (closed_) return;
+  auto complete = prefix;
+  complete.head = static_cast<std::uint16_t>(head.size());
+  complete.body = static_cast<std::uint32_t>(first.size() + second.size() + third.size());
+  const auto bytes = kPrefixBytes + complete.head + complete.body;
+  auto* into = out_.prepare(bytes).data();
+  encode_prefix(complete, std::span<std::byte, kPrefixBytes>{into, kPrefixBytes});
+  into += kPrefixBytes;
+  for (const auto part : {as_bytes(head), first, second, third}) {
+    if (!part.empty()) std::memcpy(into, part.data(), part.size());
+    into += part.size();
+  }
+  out_.commit(bytes);
+  mark_dirty();
+}
+
+Result<void> Channel::send_with(Prefix prefix, std::string_view head, std::span<const std::byte> body,
+                                std::span<const int> fds) {
+  if (closed_) return boost::system::in_place_value;
+  Passing passing{sent_bytes_ + out_.size(), {}};
+  for (const int fd : fds) {
+    os::UniqueFd copy{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+    if (!copy) return errno_error("duplicate a descriptor to pass");
+    passing.fds.push_back(std::move(copy));
+  }
+  prefix.fds = static_cast<std::uint8_t>(fds.size());
+  append_frame(out_, prefix, head, body);
+  if (!passing.fds.empty()) passing_.push_back(std::move(passing));
+  mark_dirty();
+  return boost::system::in_place_value;
+}
+
+void Channel::flush() {
+  dirty_ = false;
+  while (!out_.empty() && !closed_) {
+    auto bytes = out_.data();
+    std::vector<int> fds;
+    if (!passing_.empty()) {
+      // Descriptors travel with the first byte of what is written at once, which has to be their frame's.
+      const auto ahead = passing_.front().position - sent_bytes_;
+      if (ahead == 0) {
+        for (const auto& fd : passing_.front().fds) fds.push_back(fd.get());
+        if (passing_.size() > 1) bytes = bytes.first(passing_[1].position - sent_bytes_);
+      } else {
+        bytes = bytes.first(ahead);
+      }
+    }
+    const auto sent = os::send(socket_.native_handle(), bytes, fds);
+    if (!sent) {  // the peer is gone: the reader sees that too, and ends the channel
+      out_.clear();
+      passing_.clear();
+      break;
+    }
+    if (*sent == 0) {
+      wait_writable();
+      break;
+    }
+    if (!fds.empty()) passing_.pop_front();
+    sent_bytes_ += *sent;
+    out_.consume(*sent);
+  }
+  if (out_.empty() && close_when_empty_) close();
+  if (drained_ && out_.size() <= low_) {
+    const auto call = std::move(drained_);
+    drained_ = nullptr;
+    call();
+  }
+}
+
+void Channel::wait_writable() {
+  writing_ = true;
+  socket_.async_wait(asio::posix::descriptor_base::wait_write,
+                     [this, alive = std::weak_ptr<bool>{alive_}](const error_code& error) {
+                       if (alive.expired() || error) return;
+                       writing_ = false;
+                       flush();
+                     });
+}
+
+void Channel::on_drained(std::size_t low, std::function<void()> call) {
+  low_ = low;
+  drained_ = std::move(call);
+}
+
+void Channel::close() {
+  if (closed_) return;
+  closed_ = true;
+  ::shutdown(socket_.native_handle(), SHUT_RDWR);
+  error_code ignored;
+  socket_.cancel(ignored);
+}
+
+void Channel::close_after_flush() {
+  if (out_.empty()) return close();
+  close_when_empty_ = true;
+}
+
+}  // namespace taskpool::wire
