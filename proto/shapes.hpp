@@ -308,7 +308,6 @@ void shape(Io& io, std::type_identity<Fork>) {
   io.integer("worker", &Fork::worker, kAny32);
   io.text("token", &Fork::token, kMaxNameBytes);
   io.text("task_prefix", &Fork::task_prefix, kMaxNameBytes);
-  io.text("task_prefix", &Fork::task_prefix, kMaxNameBytes);
   io.text("socket", &Fork::socket, kMaxPathBytes);
   io.text_map("environment", &Fork::environment);
   io.text("cwd", &Fork::cwd, kMaxPathBytes);

@@ -70,7 +70,7 @@ BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
   keeps<WorkerReady>(R"({"pid":1})");
   keeps<WorkerFailed>(R"({"detail":"d","traceback":"t"})");
   keeps<Start>(R"({"runtime":"native","modules":["a"],"spool":"/s"})");
-  keeps<Ready>(R"({"functions":[{"name":"f","signature":"(int)","doc":"d","array":true},{"name":"g"}],"open":true})");
+  keeps<Ready>(R"({"functions":[{"name":"f","signature":"int -> int","doc":"d","array":true},{"name":"g"}],"open":true})");
   keeps<StartFailed>(R"({"detail":"d"})");
   keeps<Fork>(
       R"({"worker":1,"token":"t","task_prefix":"x-","socket":"/s","environment":{"A":"1"},"cwd":"/","initializer":"i",
@@ -173,7 +173,7 @@ BOOST_AUTO_TEST_CASE(an_error_code_of_a_newer_daemon_counts_as_internal) {
 }
 
 BOOST_AUTO_TEST_CASE(a_long_error_is_cut_to_fit_a_frame) {
-  ErrorHead error{.code = Errc::task_failed, .detail = std::string(30'000, 'd'), .type = "ValueError", .traceback = {}};
+  ErrorHead error{.code = Errc::task_failed, .detail = std::string(3'000, 'd'), .type = "ValueError", .traceback = {}};
   error.traceback = "first line\n" + std::string(200'000, '\x01') + "last line";  // six bytes each once escaped
   const auto head = encode(error);
   BOOST_TEST(head.size() <= kMaxFrameHeadBytes);
