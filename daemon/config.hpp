@@ -102,8 +102,8 @@ Result<void> set_key(Config& config, std::string_view key, std::string_view valu
 /// The whole configuration as a file that parse_config() reads back to the same.
 std::string to_toml(const Config& config);
 
-/// Where a daemon listens that was told nothing: $TASKPOOL_SOCKET, else "taskpool/socket" in $XDG_RUNTIME_DIR, else
-/// /run/taskpool/socket.
+/// Where a daemon listens that was told nothing: $TASKPOOL_SOCKET, else taskpool/taskpool.sock below /run for root and
+/// below $XDG_RUNTIME_DIR for others.
 std::string default_socket();
 
 /// What a reload would do. Texts are keys, of pools as "pool.NAME.KEY".
