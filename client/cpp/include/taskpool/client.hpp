@@ -119,8 +119,8 @@ class Client {
   ServerInfo server() const;
 
  private:
-  explicit Client(std::shared_ptr<client::Connection> connection) : connection_{std::move(connection)} {}
-  std::shared_ptr<client::Connection> connection_;
+  explicit Client(std::shared_ptr<client::Session> session) : session_{std::move(session)} {}
+  std::shared_ptr<client::Session> session_;
 };
 
 }  // namespace taskpool

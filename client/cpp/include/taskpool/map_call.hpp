@@ -26,6 +26,8 @@ class MapSink {
   virtual ~MapSink() = default;
   /// `body` has been checked: packed, or an array, of `count` items.
   virtual void results(std::uint32_t first, std::uint32_t count, Encoding encoding, std::span<const std::byte> body) = 0;
+  /// One result that came by itself, through the arena.
+  virtual void result(std::uint32_t index, const Item& item) = 0;
   virtual void failed(std::uint32_t first, std::uint32_t count, const ErrorHead& error) = 0;
 };
 
@@ -82,6 +84,14 @@ class Collector : public MapSink {
       read(first, count, encoding, body);
     } else {
       chunks_.push_back({first, count, encoding, Bytes(body.begin(), body.end())});
+    }
+  }
+  void result(std::uint32_t index, const Item& item) override {
+    if constexpr (kInPlace) {
+      if (values_.size() <= index) values_.resize(std::size_t{index} + 1);
+      read_one(index, item);
+    } else {
+      singles_.emplace_back(index, Body{item.encoding, item.count, Bytes(item.bytes.begin(), item.bytes.end())});
     }
   }
   void failed(std::uint32_t first, std::uint32_t count, const ErrorHead& error) override {
@@ -151,10 +161,16 @@ class Collector : public MapSink {
   void decode_chunks() {
     for (const auto& chunk : chunks_) read(chunk.first, chunk.count, chunk.encoding, chunk.body);
     chunks_.clear();
+    for (const auto& [index, body] : singles_) {
+      if (values_.size() <= index) values_.resize(std::size_t{index} + 1);
+      read_one(index, {body.encoding(), body.bytes(), body.count()});
+    }
+    singles_.clear();
   }
 
   std::vector<R> values_;
   std::vector<Chunk> chunks_;
+  std::vector<std::pair<std::uint32_t, Body>> singles_;
   std::vector<MapFailure> failures_;
 };
 

@@ -17,6 +17,7 @@
 namespace taskpool {
 
 namespace client {
+class Session;
 struct Prepared;
 struct OwnedPool;
 }  // namespace client
@@ -26,8 +27,8 @@ struct OwnedPool;
 class PreparedCall {
  public:
   PreparedCall() = default;
-  PreparedCall(std::shared_ptr<client::Connection> connection, std::shared_ptr<client::Prepared> prepared)
-      : connection_{std::move(connection)}, prepared_{std::move(prepared)} {}
+  PreparedCall(std::shared_ptr<client::Session> session, std::shared_ptr<client::Prepared> prepared)
+      : session_{std::move(session)}, prepared_{std::move(prepared)} {}
 
   /// Runs the function and waits. Errors: as Pool::apply().
   Result<Body> apply(const Item& item) const;
@@ -40,7 +41,7 @@ class PreparedCall {
   RawFuture apply_async(UpBuffer argument, Encoding encoding = Encoding::bytes) const;
 
  private:
-  std::shared_ptr<client::Connection> connection_;
+  std::shared_ptr<client::Session> session_;
   std::shared_ptr<client::Prepared> prepared_;
 };
 
@@ -53,8 +54,8 @@ class PreparedCall {
 class Pool {
  public:
   Pool() = default;
-  Pool(std::shared_ptr<client::Connection> connection, std::string name, std::shared_ptr<client::OwnedPool> owned = nullptr)
-      : connection_{std::move(connection)}, name_{std::move(name)}, owned_{std::move(owned)} {}
+  Pool(std::shared_ptr<client::Session> session, std::string name, std::shared_ptr<client::OwnedPool> owned = nullptr)
+      : session_{std::move(session)}, name_{std::move(name)}, owned_{std::move(owned)} {}
 
   const std::string& name() const { return name_; }
   /// This pool with other options: `pool.with({.timeout = 5s}).apply<int>("square", 3)`.
@@ -232,7 +233,7 @@ class Pool {
     return Imap<R>{start_stream(function, stream, options), std::move(feed)};
   }
 
-  std::shared_ptr<client::Connection> connection_;
+  std::shared_ptr<client::Session> session_;
   std::string name_;
   std::shared_ptr<client::OwnedPool> owned_;
   CallOptions options_;
