@@ -1,0 +1,166 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <memory>
+
+#include "client/cli/session.hpp"
+
+/// The commands that show one of the daemon's tables.
+namespace taskpool::cli {
+namespace {
+
+using nlohmann::json;
+
+enum class Shows { text, number, time, bytes, progress };
+
+/// A column, and the field of a reply's rows that it shows.
+struct Field {
+  const char* heading;
+  const char* key;
+  Shows shows = Shows::text;
+};
+
+std::string text_of(const json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.is_null() ? "" : value.dump();
+}
+
+/// "12/100" of a job, nothing of a single task.
+std::string progress_of(const json& row) {
+  const auto total = row.find("total");
+  if (row.value("kind", "") != "job" || total == row.end()) return "";
+  return fmt::format("{}/{}", text_of(row.value("done", json(0))), text_of(*total));
+}
+
+std::string cell(const json& row, const Field& field) {
+  if (field.shows == Shows::progress) return progress_of(row);
+  const auto value = row.find(field.key);
+  if (value == row.end() || value->is_null()) return "";
+  if (!value->is_number_unsigned() && !value->is_number_integer()) return text_of(*value);
+  if (field.shows == Shows::time) return human_duration(std::chrono::milliseconds{value->get<std::int64_t>()});
+  if (field.shows == Shows::bytes) return human_bytes(value->get<std::uint64_t>());
+  return text_of(*value);
+}
+
+std::string table_of(const json& rows, std::span<const Field> fields) {
+  std::vector<Table::Column> columns;
+  for (const auto& field : fields)
+    columns.push_back({field.heading, field.shows == Shows::text ? Table::Align::left : Table::Align::right});
+  Table table{std::move(columns)};
+  for (const auto& row : rows) {
+    std::vector<std::string> cells;
+    for (const auto& field : fields) cells.push_back(cell(row, field));
+    table.add(std::move(cells));
+  }
+  return table.text();
+}
+
+/// Prints a reply as JSON, or its list `key` as a table.
+Result<int> show(const Invocation& invocation, const Result<json>& reply, const char* key, std::span<const Field> fields) {
+  if (!reply) return reply.error();
+  const auto rows = reply->find(key);
+  const auto text = invocation.globals.json || rows == reply->end() ? reply->dump() + "\n" : table_of(*rows, fields);
+  if (auto printed = print(text); !printed) return printed.error();
+  if (reply->value("more", false)) complain("there are more; --limit shows them");
+  return kDone;
+}
+
+/// The word, or "" without one.
+std::string only_word(const Invocation& invocation) {
+  invocation.expect_words(0, 1);
+  return invocation.words.empty() ? "" : invocation.words.front();
+}
+
+constexpr std::array kPsFields{
+    Field{"TASK", "task"}, Field{"STATE", "state"}, Field{"POOL", "pool"}, Field{"DONE", "", Shows::progress},
+    Field{"FAILED", "failed", Shows::number}, Field{"RUN", "run_ms", Shows::time}, Field{"AGE", "age_ms", Shows::time},
+    Field{"NAME", "name"}};
+constexpr std::array kWorkerFields{
+    Field{"WORKER", "worker", Shows::number}, Field{"PID", "pid", Shows::number}, Field{"POOL", "pool"},
+    Field{"STATE", "state"}, Field{"DONE", "tasks_done", Shows::number}, Field{"RESTARTS", "restarts", Shows::number},
+    Field{"RSS", "rss_bytes", Shows::bytes}, Field{"AGE", "age_ms", Shows::time}, Field{"RUN", "run_ms", Shows::time},
+    Field{"TASK", "task"}, Field{"FUNCTION", "function"}};
+constexpr std::array kPoolFields{
+    Field{"POOL", "pool"}, Field{"RUNTIME", "runtime"}, Field{"WORKERS", "workers", Shows::number},
+    Field{"BUSY", "busy", Shows::number}, Field{"IDLE", "idle", Shows::number}, Field{"QUEUED", "queued_tasks", Shows::number},
+    Field{"RUNNING", "running_tasks", Shows::number}, Field{"PAUSED", "paused"}, Field{"DRAINING", "draining"},
+    Field{"LAST ERROR", "last_error"}};
+constexpr std::array kFunctionFields{Field{"FUNCTION", "name"}, Field{"SIGNATURE", "signature"}, Field{"WHAT IT DOES", "doc"}};
+constexpr std::array kFailureFields{
+    Field{"TASK", "task"}, Field{"ITEM", "index", Shows::number}, Field{"POOL", "pool"}, Field{"FUNCTION", "function"},
+    Field{"ENDED AGO", "ended_ms_ago", Shows::time}, Field{"CODE", "code"}, Field{"DETAIL", "detail"}};
+constexpr std::array kStatFields{Field{"COUNTER", "name"}, Field{"VALUE", "value", Shows::number}, Field{"UNIT", "unit"},
+                                 Field{"MEANING", "help"}};
+
+}  // namespace
+
+Run define_ps(CLI::App& app) {
+  auto options = std::make_shared<PsOptions>();
+  app.add_flag("-a,--all", options->all, "Other users' tasks as well");
+  app.add_option("-p,--pool", options->pool, "Of this pool only")->type_name("POOL");
+  app.add_option("--state", options->state, "In this state only: waiting, queued, running, ...")->type_name("STATE");
+  app.add_option("--limit", options->limit, "At most N rows (100)")->type_name("N")->check(CLI::Range(1u, kMaxRows));
+  return [options](const Invocation& invocation) -> Result<int> {
+    options->task = only_word(invocation);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    return show(invocation, client->ps(*options), "tasks", kPsFields);
+  };
+}
+
+Run define_workers(CLI::App&) {
+  return [](const Invocation& invocation) -> Result<int> {
+    const auto pool = only_word(invocation);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    return show(invocation, client->workers(pool), "workers", kWorkerFields);
+  };
+}
+
+Run define_pools(CLI::App&) {
+  return [](const Invocation& invocation) -> Result<int> {
+    invocation.expect_words(0, 0);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    return show(invocation, client->pools(), "pools", kPoolFields);
+  };
+}
+
+Run define_functions(CLI::App&) {
+  return [](const Invocation& invocation) -> Result<int> {
+    const auto pool = only_word(invocation);
+    const auto client = connect(invocation.globals, Autostart::yes);
+    if (!client) return client.error();
+    return show(invocation, client->functions(pool), "functions", kFunctionFields);
+  };
+}
+
+Run define_failures(CLI::App& app) {
+  auto limit = std::make_shared<std::uint32_t>(100);
+  app.add_option("--limit", *limit, "At most N rows (100)")->type_name("N")->check(CLI::Range(1u, kMaxRows));
+  return [limit](const Invocation& invocation) -> Result<int> {
+    invocation.expect_words(0, 0);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    return show(invocation, client->failures(*limit), "failures", kFailureFields);
+  };
+}
+
+Run define_stats(CLI::App&) {
+  return [](const Invocation& invocation) -> Result<int> {
+    invocation.expect_words(0, 0);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    const auto reply = client->stats();
+    if (reply && !invocation.globals.json) {
+      const std::chrono::milliseconds uptime{reply->value("uptime_ms", std::int64_t{0})};
+      const auto head = fmt::format("taskpoold {} pid {} {} for {}, listening on {}\n", reply->value("version", "?"),
+                                    reply->value("pid", 0), reply->value("state", "up"), human_duration(uptime),
+                                    printable(reply->value("socket", "?")));
+      if (auto printed = print(head); !printed) return printed.error();
+    }
+    return show(invocation, reply, "counters", kStatFields);
+  };
+}
+
+}  // namespace taskpool::cli

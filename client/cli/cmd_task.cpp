@@ -1,0 +1,94 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "client/cli/command_result.hpp"
+#include "client/cli/session.hpp"
+
+/// The commands that wait for, or end, submitted tasks.
+namespace taskpool::cli {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+/// Why a task that has ended did not succeed, or nothing if it did. A command that failed is a task that succeeded: its
+/// result tells.
+std::optional<std::string> failure_of(const Client& client, const std::string& task, const json& row) {
+  const auto state = row.value("state", "");
+  if (state == "succeeded") {
+    if (row.value("function", "") != "run") return std::nullopt;
+    const auto body = client.fetch(task, true);
+    const auto command = body ? read_command_result(body->text()) : Result<CommandResult>{body.error()};
+    if (!command || !command->failed()) return std::nullopt;
+    return describe_end(*command);
+  }
+  const auto error = row.find("error");
+  if (error == row.end() || !error->is_object()) return state;
+  return fmt::format("{}: {}", error->value("code", state), error->value("detail", ""));
+}
+
+/// What is left until the deadline; 0, which means no limit, if there is none. At least 1 ms.
+std::chrono::milliseconds left(std::optional<Clock::time_point> deadline) {
+  if (!deadline) return {};
+  const auto rest = std::chrono::ceil<std::chrono::milliseconds>(*deadline - Clock::now());
+  return std::max(rest, std::chrono::milliseconds{1});
+}
+
+}  // namespace
+
+Run define_wait(CLI::App& app) {
+  auto timeout = std::make_shared<std::chrono::milliseconds>(0);
+  add_duration(app, "--timeout", [timeout](auto time) { *timeout = time; }, "Wait no longer for all of them together");
+  return [timeout](const Invocation& invocation) -> Result<int> {
+    invocation.expect_words(1, kMaxRows);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    std::optional<Clock::time_point> deadline;
+    if (timeout->count() > 0) deadline = Clock::now() + *timeout;
+    int code = kDone;
+    for (const auto& task : invocation.words) {
+      const auto row = client->wait(task, left(deadline));
+      if (!row) {
+        complain(fmt::format("{}: {}: {}", code_name(row.error()), task, row.error().detail));
+        code = exit_code(row.error());
+        continue;
+      }
+      if (invocation.globals.json)
+        if (auto printed = print(row->dump() + "\n"); !printed) return printed.error();
+      if (const auto failure = failure_of(*client, task, *row)) {
+        complain(fmt::format("{}: {}", task, *failure));
+        code = kFailed;
+      }
+    }
+    return code;
+  };
+}
+
+Run define_cancel(CLI::App& app) {
+  auto force = std::make_shared<bool>(false);
+  app.add_flag("-f,--force", *force, "Kill a running task at once");
+  return [force](const Invocation& invocation) -> Result<int> {
+    invocation.expect_words(1, kMaxRows);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    std::uint64_t cancelled = 0;
+    int code = kDone;
+    for (const auto& task : invocation.words) {
+      const auto reached = client->cancel(task, *force);
+      if (reached) {
+        cancelled += *reached;
+      } else {
+        complain(fmt::format("{}: {}: {}", code_name(reached.error()), task, reached.error().detail));
+        code = exit_code(reached.error());
+      }
+    }
+    std::string text;
+    if (invocation.globals.json) text = json{{"cancelled", cancelled}}.dump() + "\n";
+    else if (!invocation.globals.quiet) text = fmt::format("cancelled {} task{}\n", cancelled, cancelled == 1 ? "" : "s");
+    if (auto printed = print(text); !printed) return printed.error();
+    return code;
+  };
+}
+
+}  // namespace taskpool::cli

@@ -1,0 +1,187 @@
+#include "client/cli/map_run.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "client/cli/progress.hpp"
+#include "client/cli/session.hpp"
+
+namespace taskpool::cli {
+namespace {
+
+/// Pushes items into a stream from a thread of its own.
+class Feeder {
+ public:
+  Feeder(MapStream& stream, Inputs& inputs, const Interrupts& interrupts)
+      : stream_{stream}, inputs_{inputs}, interrupts_{interrupts}, thread_{[this] { run(); }} {}
+  /// The thread may wait for room in the stream: take outcomes until finished() before this.
+  ~Feeder() { thread_.join(); }
+  Feeder(const Feeder&) = delete;
+  Feeder& operator=(const Feeder&) = delete;
+
+  /// Asks it to end its input here.
+  void stop() {
+    stopping_ = true;
+    interrupts_.stop();
+  }
+  /// True once everything was pushed that will be.
+  bool finished() const { return finished_; }
+  /// Waits until there is something to take, it has finished, or kPoll has passed.
+  void wait_for_more() {
+    std::unique_lock lock{mutex_};
+    awaited_ = true;
+    changed_.wait_for(lock, Interrupts::kPoll, [this] { return finished_ || stream_.pushed() > stream_.taken(); });
+    awaited_ = false;
+  }
+  /// After finished(): why the input ended early, if it did.
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  void run() {
+    while (!stopping_ && push_one()) tell();
+    stream_.finish();
+    finished_ = true;
+    tell();
+  }
+
+  bool push_one() {
+    if (!inputs_.ready()) stream_.flush();  // nothing may wait here while this waits for input
+    const auto item = inputs_.next();
+    if (!item) {
+      error_ = item.error();
+    } else if (*item) {
+      const auto pushed = stream_.push(Item::json(**item));
+      if (pushed) return true;
+      error_ = pushed.error();
+    }
+    return false;
+  }
+
+  /// Wakes wait_for_more(). Costs nothing while nobody is there.
+  void tell() {
+    if (!awaited_) return;
+    const std::lock_guard lock{mutex_};
+    changed_.notify_all();
+  }
+
+  MapStream& stream_;
+  Inputs& inputs_;
+  const Interrupts& interrupts_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> finished_{false};
+  std::atomic<bool> awaited_{false};
+  std::optional<Error> error_;  ///< Written before finished_.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::thread thread_;  ///< Last: it uses the others.
+};
+
+/// The side that takes: one pass of its loop after another until the job has ended.
+class Taker {
+ public:
+  Taker(MapStream& stream, Feeder& feeder, MapPrinter& printer, const Interrupts& interrupts, const MapRunOptions& options)
+      : stream_{stream}, feeder_{feeder}, printer_{printer}, interrupts_{interrupts}, options_{options},
+        bar_{STDERR_FILENO, options.progress} {}
+
+  void run() {
+    for (;;) {
+      if (interrupts_.signal() != 0) cancel();
+      const bool fed = feeder_.finished();  // before the wait: only then does `idle` mean the end
+      const auto state = stream_.wait_for(Interrupts::kPoll);
+      if (state == MapStream::State::ready) take_all();
+      flush();
+      if (state == MapStream::State::idle) {
+        if (fed) break;
+        feeder_.wait_for_more();
+      }
+      bar_.update(counts());
+    }
+    bar_.clear();
+  }
+
+  std::uint64_t cancelled() const { return cancelled_; }
+  const std::optional<Error>& job_error() const { return job_error_; }
+
+ private:
+  void take_all() {
+    for (auto outcome = stream_.try_next(); outcome; outcome = stream_.try_next()) {
+      take(*outcome);
+      if (interrupts_.signal() != 0) cancel();
+      bar_.update(counts());
+    }
+  }
+
+  void take(const Outcome& outcome) {
+    ++taken_;
+    if (job_error_) return;
+    if (!outcome.ok()) {
+      if (outcome.error->code == Errc::cancelled && (cancelling_ || options_.stop_on_error)) {
+        ++cancelled_;
+        return;
+      }
+      if (const auto done = stream_.done(); !done && done.error().errc() != Errc::not_finished) {
+        job_error_ = done.error();  // every item gets it: it is said once
+        feeder_.stop();
+        return;
+      }
+      bar_.clear();
+    }
+    printer_.take(outcome);
+    if (options_.stop_on_error && printer_.failed() > 0) cancel();
+  }
+
+  void flush() {
+    if (bar_.enabled() && printer_.out().pending() && ::isatty(STDOUT_FILENO) == 1) bar_.clear();
+    (void)printer_.out().flush();
+    if (!printer_.out().broken()) return;
+    if (printer_.out().error_number() == EPIPE) {
+      bar_.clear();
+      end_like_sigpipe();
+    }
+    cancel();
+  }
+
+  void cancel() {
+    if (cancelling_) return;
+    cancelling_ = true;
+    feeder_.stop();
+    (void)stream_.cancel();  // the outcomes tell what it reached
+  }
+
+  Counts counts() const {
+    auto total = options_.total;
+    if (!total && feeder_.finished()) total = stream_.pushed();
+    return {.done = taken_, .failed = printer_.failed(), .total = total};
+  }
+
+  MapStream& stream_;
+  Feeder& feeder_;
+  MapPrinter& printer_;
+  const Interrupts& interrupts_;
+  const MapRunOptions& options_;
+  ProgressBar bar_;
+  bool cancelling_ = false;
+  std::uint64_t taken_ = 0;
+  std::uint64_t cancelled_ = 0;
+  std::optional<Error> job_error_;
+};
+
+}  // namespace
+
+Result<MapRun> run_map(MapStream& stream, Inputs& inputs, MapPrinter& printer, const Interrupts& interrupts,
+                       const MapRunOptions& options) {
+  Feeder feeder{stream, inputs, interrupts};
+  Taker taker{stream, feeder, printer, interrupts, options};
+  taker.run();
+  if (taker.job_error()) return *taker.job_error();
+  if (printer.out().broken()) return printer.out().flush().error();
+  if (const auto done = stream.done(); !done && done.error().errc() != Errc::not_finished && interrupts.signal() == 0)
+    return done.error();
+  return MapRun{.cancelled = taker.cancelled(), .input_error = feeder.error(), .interrupted = interrupts.signal() != 0};
+}
+
+}  // namespace taskpool::cli
