@@ -2,7 +2,7 @@
  *
  * A module is a shared library that exports
  *
- *     const struct taskpool_module* taskpool_module(void);
+ *     const struct taskpool_module* taskpool_get_module(void);
  *
  * The runtime loads it once, in the zygote, before any worker is forked. What the function returns, and everything that it
  * points to, must stay valid for the life of the process; text is UTF-8 and ends with a NUL. C++ modules are better
@@ -152,7 +152,7 @@ struct taskpool_module {
   const struct taskpool_function* functions;
 };
 
-#define TASKPOOL_MODULE_SYMBOL "taskpool_module"
+#define TASKPOOL_MODULE_SYMBOL "taskpool_get_module"
 
 #ifdef __cplusplus
 }
