@@ -1,0 +1,47 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "tests/bench/bench.hpp"
+
+/// The figures that this project is held to, one function each; RESULTS.md records them.
+namespace taskpool::bench {
+
+void apply_same(Report& report);
+void apply_free(Report& report);
+void apply_async(Report& report);
+void map_array(Report& report);
+void map_json(Report& report);
+void map_uneven(Report& report);
+void fairness(Report& report);
+void worker_death(Report& report);
+void queue_depth(Report& report);
+void payload(Report& report);
+void idle(Report& report);
+void cold_start(Report& report);
+void exec(Report& report);
+
+struct Figure {
+  std::string_view name;
+  std::string_view what;
+  void (*run)(Report&);
+};
+
+inline constexpr std::array kFigures{
+    Figure{"apply_same", "round trip of a prepared no-op, all processes on one CPU", &apply_same},
+    Figure{"apply_free", "the same, processes placed by the scheduler", &apply_free},
+    Figure{"apply_async", "no-ops per second, 1,024 under way", &apply_async},
+    Figure{"map_array", "a million integers through square, as an array", &map_array},
+    Figure{"map_json", "a million integers through square, as JSON", &map_json},
+    Figure{"map_uneven", "2,000 items of very uneven length", &map_uneven},
+    Figure{"fairness", "single applies beside another session's large map", &fairness},
+    Figure{"worker_death", "a worker killed by signal 9", &worker_death},
+    Figure{"queue_depth", "a million queued tasks", &queue_depth},
+    Figure{"payload", "arguments of 1 MB and 100 MB", &payload},
+    Figure{"idle", "a daemon with nothing to do", &idle},
+    Figure{"cold_start", "from nothing to a first result", &cold_start},
+    Figure{"exec", "taskpool map --exec true", &exec},
+};
+
+}  // namespace taskpool::bench
