@@ -49,14 +49,6 @@ BlockPtr Block::make_single(std::uint8_t flags, Encoding encoding, std::uint32_t
   return BlockPtr{block};
 }
 
-std::uint64_t Block::quota_bytes() const {
-  std::uint64_t total = sizeof(Block) + size_;
-  if (in_arena_)
-    for (std::size_t at = 0; at + sizeof(ArenaRef) <= size_; at += sizeof(ArenaRef))
-      total += load<ArenaRef>(data() + at).bytes;
-  return total;
-}
-
 void Block::count_in(const QuotaPtr& quota) const {
   quota_ = quota;
   quota_->bytes += quota_bytes();

@@ -52,8 +52,8 @@ class Block {
   /// True if the body begins with a table of lengths.
   bool is_packed() const { return !in_arena_ && !is_array(encoding_); }
   std::span<const std::byte> bytes() const { return {data(), size_}; }
-  /// Bytes that this holds in memory or names in an arena: what quotas count.
-  std::uint64_t quota_bytes() const;
+  /// Bytes that this holds in memory: what quotas count. Arenas have bounds of their own.
+  std::uint64_t quota_bytes() const { return sizeof(Block) + size_; }
   /// Counts quota_bytes() in `quota` for as long as this lives. Once at most.
   void count_in(const QuotaPtr& quota) const;
 

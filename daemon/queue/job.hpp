@@ -14,6 +14,10 @@
 #include "daemon/queue/estimate.hpp"
 #include "proto/message.hpp"
 
+namespace taskpool::pool {
+class Pool;
+}
+
 namespace taskpool::queue {
 
 class Job;
@@ -61,6 +65,7 @@ class Job {
  public:
   JobId id{};
   PreparedCallPtr call;
+  pool::Pool* pool = nullptr;   ///< Whose job it is; for those above the queue, which knows nothing of pools.
   Listener* listener = nullptr;
   SessionTurn* turn = nullptr;  ///< Whose turn this takes; owned by the queue.
   std::uint64_t request = 0;
@@ -73,6 +78,8 @@ class Job {
 
   bool input_ended = false;
   bool cancelled = false;       ///< Nothing of it starts any more.
+  Errc cancel_code = Errc::cancelled;  ///< What its running tasks end with then.
+  TimePoint kill_at{};          ///< When its running tasks are killed that did not stop when asked.
   bool ended = false;
   std::uint32_t total = 0;      ///< Items so far.
   std::uint32_t waiting = 0;

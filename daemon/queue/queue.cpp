@@ -230,6 +230,13 @@ std::vector<Range> Queue::stop(Job& job) {
   return dropped;
 }
 
+void Queue::move(Job& job, SessionTurn& turn) {
+  assert(job.waiting == 0);
+  job.turn->running_ -= job.running;
+  turn.running_ += job.running;
+  job.turn = &turn;
+}
+
 void Queue::end(Job& job) { apply({Transition::Kind::ended, job}); }
 
 }  // namespace taskpool::queue

@@ -89,6 +89,8 @@ class Queue {
   /// Nothing of the job starts any more. Returns what waited; the caller tells the listener.
   std::vector<Range> stop(Job& job);
   void end(Job& job);
+  /// Moves a job of which nothing waits to another turn, when its session ends before its running tasks.
+  static void move(Job& job, SessionTurn& turn);
 
   std::uint64_t waiting() const { return waiting_; }
   std::uint64_t running() const { return running_; }

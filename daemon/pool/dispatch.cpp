@@ -1,0 +1,259 @@
+#include <algorithm>
+#include <tuple>
+
+#include "daemon/pool/pool.hpp"
+#include "proto/limits.hpp"
+
+/// Work is given out here, watched while it runs, and taken back when it should be elsewhere.
+namespace taskpool::pool {
+
+namespace {
+using namespace std::chrono_literals;
+
+/// A worker whose channel has this much queued is not reading: it gets nothing more. Bytes.
+constexpr std::size_t kMaxQueuedBytes = 512 * 1024;
+/// How often a worker is looked at whose running task may have to be stopped as soon as it shows.
+constexpr auto kCancelCheck = 5ms;
+}  // namespace
+
+std::optional<std::uint32_t> Pool::resolve(queue::Function& function) {
+  if (function.generation == current_->generation()) return function.number;
+  const auto number = current_->find_function(function.name);
+  if (!number) return std::nullopt;
+  function.generation = current_->generation();
+  function.number = *number;
+  return number;
+}
+
+Pool::Choice Pool::choose(const queue::Job& job) const {
+  const queue::Demand demand{job.waiting, queue_.waiting(), job.estimate(), job.call->call.chunk};
+  Choice best;
+  auto best_rank = std::make_tuple(queue::Nanoseconds::max(), std::chrono::nanoseconds::max());
+  for (const auto& worker : workers_) {
+    if (worker->state != WorkerState::working || worker->lent > 0 || worker->zygote() != current_) continue;
+    if (worker->stopping || worker->exit_seen || worker->channel().queued() > kMaxQueuedBytes) continue;
+    const auto load = worker->load();
+    auto items = queue::items_to_give(load, demand, target_, services_.config.prefetch);
+    if (config_.max_tasks_per_worker > 0) {
+      const auto left = worker->given_total >= config_.max_tasks_per_worker
+                            ? 0
+                            : config_.max_tasks_per_worker - worker->given_total;
+      items = static_cast<std::uint32_t>(std::min<std::uint64_t>(items, left));
+    }
+    if (items == 0) continue;
+    // The least loaded; among idle ones the one that ran last, whose memory is still in the caches.
+    const auto rank = std::make_tuple(load.estimated, -worker->last_used.time_since_epoch());
+    if (rank < best_rank) {
+      best_rank = rank;
+      best = {worker.get(), items};
+    }
+  }
+  return best;
+}
+
+void Pool::give_all() {
+  while (auto* turn = queue_.next()) {
+    auto& job = queue::Queue::front(*turn);
+    const auto number = resolve(*job.call->function);
+    if (!number) {
+      cancel(job, false, Errc::unknown_function);
+      continue;
+    }
+    const auto choice = choose(job);
+    if (choice.worker == nullptr) {
+      if (preempt(*turn)) continue;
+      return;
+    }
+    const auto cost = job.estimate().per_item().count();
+    auto range = queue_.start(job, choice.items, kPackBytes, cost);
+    if (job.first_started == TimePoint{}) job.first_started = services_.turn.now();
+    choice.worker->give(job, std::move(range), cost, *number);
+  }
+}
+
+bool Pool::preempt(const queue::SessionTurn& turn) {
+  Worker* victim = nullptr;
+  std::uint32_t most = 0;
+  for (const auto& worker : workers_) {
+    if (worker->items() < 2 || worker->state != WorkerState::working || worker->lent > 0) continue;
+    const auto& holder = *worker->assignments().back().job->turn;
+    if (&holder == &turn) continue;
+    // A session with nothing running goes before what others have queued up; a priority goes before all lower ones.
+    const bool goes_first = turn.priority() > holder.priority() ||
+                            (turn.priority() == holder.priority() && turn.running() == 0);
+    if (!goes_first) continue;
+    const auto unclaimed = worker->unclaimed();
+    if (unclaimed > most) {
+      most = unclaimed;
+      victim = worker.get();
+    }
+  }
+  if (victim == nullptr) return false;
+  const auto before = victim->items();
+  take_back(*victim);
+  return victim->items() < before;
+}
+
+bool Pool::rebalance() {
+  const bool somebody_idle = std::any_of(workers_.begin(), workers_.end(), [&](const auto& worker) {
+    return worker->is_idle() && worker->state == WorkerState::working && worker->lent == 0 &&
+           worker->zygote() == current_;
+  });
+  if (!somebody_idle) return false;
+  for (const auto& worker : workers_) {
+    if (worker->items() < 2) continue;
+    const auto running = worker->running();
+    const auto elapsed = running ? services_.turn.now() - running->since : queue::Nanoseconds{0};
+    const queue::Nanoseconds per_item{worker->assignments().back().cost_ns};
+    if (!queue::worth_moving(worker->unclaimed(), per_item, elapsed)) continue;
+    const auto before = worker->items();
+    take_back(*worker);
+    if (worker->items() < before) return true;
+  }
+  return false;
+}
+
+void Pool::take_back(Worker& worker) {
+  for (auto& assignment : worker.take_back()) {
+    services_.metrics.tasks_taken_back += assignment.range.count;
+    return_range(*assignment.job, std::move(assignment.range), assignment.cost_ns);
+  }
+}
+
+void Pool::dispatch() {
+  if (!paused_ && current_ && current_->state() == Zygote::State::ready) {
+    give_all();
+    if (queue_.waiting() == 0 && rebalance()) give_all();
+  }
+  arm_timer();
+}
+
+Result<void> Pool::lend(Worker& worker) {
+  if (worker.lent == 0) {
+    if (services_.lent_workers >= services_.config.max_lent_workers)
+      return fail(Errc::nesting_too_deep, "max_lent_workers: too many tasks wait for tasks of their own");
+    ++services_.lent_workers;
+    take_back(worker);
+  }
+  ++worker.lent;
+  top_up();
+  services_.turn.end_later();
+  return boost::system::in_place_value;
+}
+
+void Pool::give_back(Worker& worker) {
+  if (worker.lent == 0) return;
+  if (--worker.lent > 0) return;
+  --services_.lent_workers;
+  retire_surplus();
+  services_.turn.end_later();
+}
+
+void Pool::check(Worker& worker, TimePoint now) {
+  if (worker.stopping && !worker.stopping->killed && now >= worker.stopping->kill_at) {
+    worker.stopping->killed = true;
+    worker.kill();
+  }
+  if (const auto running = worker.running()) check_running(worker, *running, now);
+}
+
+void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoint now) {
+  const auto& job = *running.assignment->job;
+  const auto& call = *job.call;
+  const auto elapsed = now - running.since;
+  if (job.cancelled && !worker.stopping) stop_running(worker, running.ticket, job.cancel_code, job.kill_at, now);
+  if (call.timeout.count() > 0 && elapsed >= call.timeout && !(worker.stopping && worker.stopping->killed))
+    stop_running(worker, running.ticket, Errc::timed_out, now, now);
+  if (call.soft_timeout.count() > 0 && elapsed >= call.soft_timeout && !worker.soft_told && !worker.stopping) {
+    worker.soft_told = true;
+    worker.interrupt(running.ticket, Interrupt::soft_timeout);
+  }
+  if (elapsed >= queue::kSlowItem && worker.items() > 1 && !worker.slow) {
+    // Nothing waits behind a long task: its finished predecessors are delivered, its successors go elsewhere.
+    worker.slow = true;
+    worker.drain_outbox();
+    worker.slow = true;  // finished items reset it
+    take_back(worker);
+    services_.turn.end_later();
+  }
+}
+
+void Pool::stop_running(Worker& worker, Ticket ticket, Errc reason, TimePoint kill_at, TimePoint now) {
+  worker.stopping = Stopping{ticket, reason, kill_at, now >= kill_at};
+  take_back(worker);
+  if (worker.stopping->killed)
+    worker.kill();
+  else
+    worker.interrupt(ticket, Interrupt::cancel);
+}
+
+std::optional<Pool::TimePoint> Pool::next_check(Worker& worker, TimePoint now) const {
+  std::optional<TimePoint> next;
+  const auto by = [&](TimePoint at) { next = next ? std::min(*next, at) : at; };
+  if (worker.exit_seen) by(*worker.exit_seen + 250ms);
+  if (worker.stopping && !worker.stopping->killed) by(worker.stopping->kill_at);
+  if (worker.items() > 1 && !worker.slow) by(now + queue::kSlowItem);
+  if (worker.is_idle()) return next;
+  const auto running = worker.running();
+  const auto& job = running ? *running->assignment->job : *worker.assignments().front().job;
+  const auto since = running ? running->since : now;
+  if (job.cancelled && !worker.stopping) by(now + kCancelCheck);
+  if (job.call->timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) by(since + job.call->timeout);
+  if (job.call->soft_timeout.count() > 0 && !worker.soft_told) by(since + job.call->soft_timeout);
+  return next;
+}
+
+void Pool::arm_timer() {
+  std::optional<TimePoint> next;
+  const auto by = [&](std::optional<TimePoint> at) {
+    if (at) next = next ? std::min(*next, *at) : *at;
+  };
+  for (const auto& worker : workers_) {
+    // The usual case costs nothing: one short task, no limits.
+    if (worker->is_idle() && !worker->exit_seen && !worker->stopping) continue;
+    by(next_check(*worker, services_.turn.now()));
+  }
+  if (!delayed_.empty()) by(delayed_.front().due);
+  by(retry_at_);
+  if (!next) return;  // an armed timer fires once in vain, which is cheaper than disarming it
+  if (armed_for_ && *armed_for_ <= *next) return;
+  armed_for_ = next;
+  timer_.expires_at(*next);
+  timer_.async_wait([self = weak_from_this()](const boost::system::error_code& error) {
+    const auto pool = self.lock();
+    if (!pool || error) return;
+    pool->armed_for_.reset();
+    pool->on_timer();
+  });
+}
+
+void Pool::on_timer() {
+  const auto now = std::chrono::steady_clock::now();
+  const auto workers = workers_;  // finish() takes them out
+  for (const auto& worker : workers) {
+    if (worker->exit_seen && now >= *worker->exit_seen + 250ms) {
+      finish(worker, std::nullopt);
+      continue;
+    }
+    check(*worker, now);
+  }
+  resume_due(now);
+  if (retry_at_ && now >= *retry_at_) {
+    retry_at_.reset();
+    top_up();
+  }
+  services_.turn.end_later();
+}
+
+void Pool::resume_due(TimePoint now) {
+  const auto later = [](const Repeat& a, const Repeat& b) { return a.due > b.due; };
+  while (!delayed_.empty() && delayed_.front().due <= now) {
+    std::pop_heap(delayed_.begin(), delayed_.end(), later);
+    auto repeat = std::move(delayed_.back());
+    delayed_.pop_back();
+    ++services_.metrics.tasks_retried;
+    queue_.resume(*repeat.job, std::move(repeat.range));
+  }
+}
+
+}  // namespace taskpool::pool

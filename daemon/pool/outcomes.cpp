@@ -1,0 +1,176 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "daemon/log.hpp"
+#include "daemon/pool/pool.hpp"
+#include "proto/limits.hpp"
+
+/// What becomes of tasks: results, errors, repeats, cancellation; and the end of their jobs.
+namespace taskpool::pool {
+
+namespace {
+
+void learn(Worker& worker, const queue::Job& job) {
+  auto* const function = job.call->function;
+  const auto id = job.is_map ? job.id : queue::JobId{};
+  if (worker.batch_function != nullptr && (worker.batch_function != function || worker.batch_job != id))
+    worker.batch_mixed = true;
+  worker.batch_function = function;
+  worker.batch_job = id;
+}
+
+}  // namespace
+
+void Pool::on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
+                         std::span<const std::byte> table, std::span<const std::byte> payload) {
+  auto& job = *assignment.job;
+  learn(worker, job);
+  services_.metrics.tasks_succeeded += count;
+  queue_.succeed(job, count);
+  if (job.listener != nullptr) {
+    job.listener->on_results(job, assignment.range.index, count, form, table, payload);
+  } else if ((form.flags & kInArena) != 0) {
+    for (std::size_t at = 0; at + sizeof(ArenaRef) <= payload.size(); at += sizeof(ArenaRef))
+      services_.arenas.release(job.session, load<ArenaRef>(payload.data() + at));
+  }
+  settle(job);
+  services_.turn.end_later();
+}
+
+void Pool::on_items_failed(Worker& worker, Assignment& assignment, std::uint32_t count, ErrorHead error) {
+  auto& job = *assignment.job;
+  learn(worker, job);
+  auto range = assignment.range;
+  range.count = count;
+  const auto position = worker.stopping ? worker.stopping->ticket - assignment.first : count;
+  if (position < count) {
+    // It ended because we asked it to: that is why, whatever it says itself.
+    error.code = worker.stopping->reason;
+    if (error.detail.empty()) error.detail = std::string{taskpool::name(error.code)};
+  } else if (worker.soft_told && error.code == Errc::cancelled) {
+    error.code = Errc::timed_out;
+    error.detail = fmt::format("soft_timeout_ms: stopped after {} ms", job.call->soft_timeout.count());
+  }
+  const bool may_repeat = error.code == Errc::task_failed && !job.cancelled;
+  if (may_repeat && range.attempt < job.call->call.retries) {
+    ++range.attempt;
+    repeat_later(job, std::move(range), std::uint32_t{assignment.range.attempt});
+  } else {
+    fail_range(job, range, std::move(error));
+  }
+  services_.turn.end_later();
+}
+
+void Pool::on_report(Worker& worker, const Assignment& assignment, const Report& report) {
+  auto& job = *assignment.job;
+  if (!report.log.empty())
+    log::info("task_log", {{"worker", worker.number()},
+                           {"task", services_.jobs.text(job.id)},
+                           {"task_level", report.level},
+                           {"message", report.log}});
+  if (job.listener != nullptr) job.listener->on_progress(job, assignment.range.index, report);
+}
+
+void Pool::repeat_later(queue::Job& job, queue::Range range, std::uint32_t runs_before) {
+  std::chrono::milliseconds delay{job.call->call.retry_delay_ms};
+  for (std::uint32_t run = 0; run < runs_before && delay < kMaxRetryDelay; ++run) delay *= 2;
+  delay = std::min(delay, kMaxRetryDelay);
+  queue_.delay(job, range);
+  delayed_.push_back({services_.turn.now() + delay, &job, std::move(range)});
+  std::push_heap(delayed_.begin(), delayed_.end(), [](const Repeat& a, const Repeat& b) { return a.due > b.due; });
+}
+
+void Pool::tell_failed(queue::Job& job, const queue::Range& range, const ErrorHead& error) {
+  if (job.listener != nullptr)
+    job.listener->on_failed(job, range.index, range.count, error);
+  else if (error.code != Errc::cancelled)
+    services_.on_uncollected(job, range.index, error);
+}
+
+void Pool::fail_range(queue::Job& job, const queue::Range& range, ErrorHead error) {
+  auto& metrics = services_.metrics;
+  if (error.code == Errc::cancelled) {
+    metrics.tasks_cancelled += range.count;
+    queue_.cancel_running(job, range.count);
+  } else {
+    metrics.tasks_failed += range.count;
+    if (error.code == Errc::timed_out) metrics.tasks_timed_out += range.count;
+    if (error.code == Errc::worker_lost) metrics.tasks_lost += range.count;
+    queue_.fail(job, range.count);
+  }
+  if (error.task.empty()) error.task = services_.jobs.text(job.id);
+  tell_failed(job, range, error);
+  if (job.call->call.stop_on_error && !job.cancelled && error.code != Errc::cancelled)
+    cancel(job, false);
+  else
+    settle(job);
+}
+
+void Pool::cancel_range(queue::Job& job, const queue::Range& range) {
+  ErrorHead error;
+  error.code = job.cancel_code;
+  if (error.code == Errc::unknown_function)
+    error.detail = fmt::format("function: '{}' is not in pool '{}' any more", job.call->call.function, name());
+  else
+    error.detail = error.code == Errc::cancelled ? "cancelled before it ran" : "refused before it ran";
+  error.task = services_.jobs.text(job.id);
+  if (error.code == Errc::cancelled)
+    services_.metrics.tasks_cancelled += range.count;
+  else
+    services_.metrics.tasks_failed += range.count;
+  tell_failed(job, range, error);
+}
+
+void Pool::return_range(queue::Job& job, queue::Range range, std::int64_t cost_ns) {
+  if (!job.cancelled) {
+    queue_.give_back(job, std::move(range), cost_ns);
+    return;
+  }
+  queue_.cancel_running(job, range.count);
+  cancel_range(job, range);
+  settle(job);
+}
+
+void Pool::cancel(queue::Job& job, bool force, Errc code) {
+  const auto now = services_.turn.now();
+  if (job.cancelled) {
+    if (force) job.kill_at = now;  // asked for again, less politely
+  } else {
+    job.cancel_code = code;
+    job.kill_at = force ? now : now + services_.config.cancel_grace;
+    for (const auto& range : queue_.stop(job)) cancel_range(job, range);
+    std::erase_if(delayed_, [&](const Repeat& repeat) {
+      if (repeat.job != &job) return false;
+      queue_.cancel_delayed(job, repeat.range.count);
+      cancel_range(job, repeat.range);
+      return true;
+    });
+    std::make_heap(delayed_.begin(), delayed_.end(), [](const Repeat& a, const Repeat& b) { return a.due > b.due; });
+  }
+  // What runs may end the job's life as soon as the last of it is stopped, so the job is held by its number from here on.
+  const auto id = job.id;
+  if (job.running == 0) {
+    settle(job);
+  } else {
+    for (const auto& worker : workers_) {
+      const auto holds = [&](const Assignment& assignment) { return assignment.job->id == id; };
+      if (std::any_of(worker->assignments().begin(), worker->assignments().end(), holds)) {
+        if (worker->unclaimed() > 0) take_back(*worker);
+        if (worker->stopping && force) worker->stopping->kill_at = now;
+        check(*worker, now);
+      }
+    }
+  }
+  services_.turn.end_later();
+}
+
+void Pool::settle(queue::Job& job) {
+  if (job.ended || !job.finished()) return;
+  queue_.end(job);
+  const bool keep = job.listener != nullptr && job.listener->on_done(job);
+  services_.on_ended(job);
+  if (!keep) services_.jobs.release(job);
+}
+
+}  // namespace taskpool::pool

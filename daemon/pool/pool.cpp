@@ -1,0 +1,458 @@
+#include "daemon/pool/pool.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "daemon/log.hpp"
+#include "daemon/os/cpus.hpp"
+#include "daemon/os/process.hpp"
+#include "proto/limits.hpp"
+
+/// Workers come and go here: zygotes, forks, deaths, replacements.
+namespace taskpool::pool {
+
+namespace {
+using namespace std::chrono_literals;
+
+/// Delay before the next try after the first failure in a row, and the longest.
+constexpr std::chrono::milliseconds kFirstBackOff = 100ms;
+constexpr std::chrono::milliseconds kLongestBackOff = 10s;
+/// How long a worker that was told to end may take.
+constexpr auto kStopGrace = 2s;
+/// How often a worker's resident size is looked at.
+constexpr auto kMemoryCheck = 100ms;
+/// Above the zygote's, which is above the supervisor's: when memory runs out, a worker goes first.
+constexpr int kWorkerOomScore = 500;
+
+std::uint32_t worker_target(const PoolConfig& config) {
+  return config.workers > 0 ? std::min(config.workers, kMaxWorkers) : static_cast<std::uint32_t>(os::available_cpus());
+}
+
+std::string describe_exit(const Worker& worker, const std::optional<Exited>& exited) {
+  const auto who = fmt::format("worker {} (pid {}) died", worker.number(), worker.pid());
+  if (!exited) return who;
+  return who + ": " + os::describe({.code = static_cast<int>(exited->exit_code),
+                                    .signal = static_cast<int>(exited->signal)});
+}
+
+}  // namespace
+
+Pool::Pool(Services& services, PoolConfig config, std::uint32_t owner_session, std::vector<os::UniqueFd> stdio)
+    : services_{services},
+      config_{std::move(config)},
+      owner_session_{owner_session},
+      stdio_{std::move(stdio)},
+      target_{worker_target(config_)},
+      timer_{services.turn.io()} {}
+
+Pool::~Pool() {
+  for (const auto& zygote : {current_, next_})
+    if (zygote) zygote->forget(*this);
+}
+
+// Zygotes
+
+void Pool::use(ZygotePtr zygote) {
+  if (next_) next_->forget(*this);
+  next_ = std::move(zygote);
+  if (next_ && next_->state() != Zygote::State::starting) on_zygote_changed(*next_);
+}
+
+void Pool::on_zygote_changed(Zygote& zygote) {
+  if (next_.get() == &zygote) {
+    if (zygote.state() == Zygote::State::failed) {
+      const auto why = zygote.error();
+      next_.reset();
+      back_off(why);
+      tell_started(why);
+      return;
+    }
+    current_ = std::exchange(next_, nullptr);
+    forking_ = 0;  // what the old one was asked for comes to be retired
+    tokens_.clear();
+    failures_ = 0;
+    if (target_ == 0) tell_started({});
+    for (const auto& worker : std::vector{workers_})
+      if (worker->zygote() != current_) {
+        take_back(*worker);
+        advance(*worker, WorkerEvent::retire_asked);
+        if (worker->is_idle()) advance(*worker, WorkerEvent::emptied);
+      }
+    top_up();
+    services_.turn.end_later();
+    return;
+  }
+  if (zygote.state() == Zygote::State::failed) zygote_died(zygote);
+}
+
+void Pool::zygote_died(Zygote& zygote) {
+  for (const auto& worker : std::vector{workers_})
+    if (worker->zygote().get() == &zygote) finish(worker, std::nullopt);
+  if (current_.get() != &zygote) return;
+  ++services_.metrics.zygotes_died;
+  forking_ = 0;
+  tokens_.clear();
+  current_.reset();
+  if (closing_) return tell_closed();
+  log::warning("zygote_died", {{"pool", name()}, {"error", zygote.error()}});
+  last_error_ = zygote.error();
+  if (failures_ == 0) {
+    ++failures_;  // the first time at once
+    if (on_zygote_wanted) on_zygote_wanted(*this);
+  } else {
+    back_off(zygote.error());
+  }
+}
+
+void Pool::back_off(const std::string& why) {
+  last_error_ = why;
+  const auto delay = std::min(kFirstBackOff * (1u << std::min(failures_, 10u)), kLongestBackOff);
+  ++failures_;
+  retry_at_ = services_.turn.now() + delay;
+  log::warning("start_failed", {{"pool", name()}, {"error", why}, {"retrying_in_ms", delay.count()}});
+  services_.turn.end_later();  // arms the timer
+}
+
+void Pool::tell_started(const std::string& error) {
+  if (const auto call = std::exchange(on_started, nullptr)) call(error);
+}
+
+// Workers
+
+std::uint32_t Pool::serving() const {
+  const auto serves = [&](const auto& worker) {
+    return (worker->state == WorkerState::starting || worker->state == WorkerState::working) && worker->lent == 0 &&
+           worker->zygote() == current_;
+  };
+  return static_cast<std::uint32_t>(std::count_if(workers_.begin(), workers_.end(), serves)) + forking_;
+}
+
+void Pool::top_up() {
+  if (closing_ && !has_work()) return;
+  if (retry_at_) return;
+  if (!current_) {
+    if (!next_ && on_zygote_wanted) on_zygote_wanted(*this);
+    return;
+  }
+  if (current_->state() != Zygote::State::ready) return;
+  for (auto alive = serving(); alive < target_; ++alive) fork_one();
+  retire_surplus();
+}
+
+void Pool::fork_one() {
+  Fork request;
+  request.worker = ++services_.last_worker;
+  request.token = services_.make_token();
+  request.task_prefix = services_.jobs.prefix();
+  request.socket = services_.config.socket;
+  request.environment = config_.environment;
+  request.cwd = config_.cwd;
+  request.initializer = config_.initializer;
+  request.initializer_arguments = config_.initializer_arguments;
+  request.oom_score_adj = kWorkerOomScore;
+  std::vector<int> stdio;
+  for (const auto& fd : stdio_) stdio.push_back(fd.get());
+  if (const auto asked = current_->fork(request, stdio, *this); !asked) {
+    back_off(asked.error().detail);
+    return;
+  }
+  tokens_[request.worker] = request.token;
+  ++forking_;
+}
+
+void Pool::retire_surplus() {
+  auto surplus = static_cast<std::int64_t>(serving()) - target_;
+  for (const auto& worker : std::vector{workers_}) {
+    if (surplus <= 0) return;
+    if (worker->state != WorkerState::working || worker->lent > 0 || worker->zygote() != current_) continue;
+    take_back(*worker);
+    advance(*worker, WorkerEvent::retire_asked);
+    if (worker->is_idle()) advance(*worker, WorkerEvent::emptied);
+    --surplus;
+  }
+}
+
+void Pool::update(PoolConfig config) {
+  config_ = std::move(config);
+  target_ = worker_target(config_);
+}
+
+void Pool::resize(std::uint32_t workers) {
+  target_ = workers;
+  config_.workers = workers;
+  top_up();
+  services_.turn.end_later();
+}
+
+void Pool::set_paused(bool paused) {
+  paused_ = paused;
+  if (paused)
+    for (const auto& worker : workers_) take_back(*worker);
+  services_.turn.end_later();
+}
+
+void Pool::close(bool terminate, std::function<void()> closed) {
+  if (closed) {
+    closed_ = [before = std::move(closed_), closed = std::move(closed)] {
+      if (before) before();
+      closed();
+    };
+  }
+  closing_ = true;
+  paused_ = false;
+  if (terminate) {
+    std::vector<queue::Job*> jobs;
+    for (auto& job : services_.jobs.all())
+      if (!job.ended && job.pool == this) jobs.push_back(&job);
+    for (auto* job : jobs) cancel(*job, true);
+  }
+  if (!has_work())
+    for (const auto& worker : std::vector{workers_}) advance(*worker, WorkerEvent::stop_asked);
+  tell_closed();
+}
+
+void Pool::tell_closed() {
+  if (!closing_) return;
+  if (!has_work() && !workers_.empty())
+    for (const auto& worker : std::vector{workers_}) advance(*worker, WorkerEvent::stop_asked);
+  if (!is_closed()) return;
+  retry_at_.reset();
+  if (const auto call = std::exchange(closed_, nullptr)) call();
+}
+
+std::shared_ptr<Worker> Pool::find_worker(std::uint32_t number) const {
+  const auto found = std::find_if(workers_.begin(), workers_.end(),
+                                  [&](const auto& worker) { return worker->number() == number; });
+  return found == workers_.end() ? nullptr : *found;
+}
+
+void Pool::advance(Worker& worker, WorkerEvent event) {
+  const auto next = step(worker.state, event);
+  if (!next) {
+    log::error("bug", {{"what", "worker state"},
+                       {"worker", worker.number()},
+                       {"state", taskpool::pool::name(worker.state)},
+                       {"worker_event", static_cast<int>(event)}});
+    return;
+  }
+  worker.state = next->next;
+  switch (next->action) {
+    case WorkerAction::stop:
+      worker.stopping = Stopping{0, Errc::cancelled, services_.turn.now() + kStopGrace, false};
+      worker.channel().close_after_flush();
+      services_.turn.end_later();  // arms the timer
+      break;
+    case WorkerAction::back_off: back_off("a worker ended before it was ready"); break;
+    case WorkerAction::offer_work: services_.turn.end_later(); break;
+    case WorkerAction::none:
+    case WorkerAction::clean_up:
+    case WorkerAction::fail_tasks: break;
+  }
+}
+
+void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd channel, os::UniqueFd pidfd,
+                     os::UniqueFd page) {
+  const auto token = tokens_.find(forked.worker);
+  auto memory = os::SharedMemory::attach(std::move(page), kClaimPageBytes);
+  const bool wanted = zygote == current_ && token != tokens_.end() && !closing_;
+  if (token != tokens_.end()) {
+    --forking_;
+    if (!wanted || !memory) tokens_.erase(token);
+  }
+  if (!wanted || !memory) {
+    if (!memory) log::error("claim_page", {{"worker", forked.worker}, {"error", memory.error().detail}});
+    return;  // its channel closes, at which it ends
+  }
+  memory->close_fd();
+  ++services_.metrics.workers_started;
+  auto worker = std::make_shared<Worker>(services_.turn, *this, services_.arenas, zygote, forked.worker,
+                                         static_cast<pid_t>(forked.pid), std::move(channel), std::move(pidfd),
+                                         std::move(*memory));
+  worker->token = std::move(token->second);
+  tokens_.erase(token);
+  workers_.push_back(worker);
+  worker->watch(worker, shared_from_this());
+}
+
+void Pool::on_fork_failed(const ForkFailed& failure) {
+  if (tokens_.erase(failure.worker) > 0) --forking_;
+  ++services_.metrics.fork_failures;
+  back_off(failure.detail);
+  tell_started(failure.detail);
+  tell_closed();
+}
+
+void Pool::on_worker_ready(Worker& worker) {
+  advance(worker, WorkerEvent::ready);
+  if (worker.state != WorkerState::working) return;
+  failures_ = 0;
+  last_error_.clear();
+  tell_started({});
+}
+
+void Pool::on_worker_failed(Worker& worker, const WorkerFailed& failure) {
+  const auto why = failure.traceback.empty() ? failure.detail : failure.detail + "\n" + failure.traceback;
+  advance(worker, WorkerEvent::stop_asked);
+  back_off(why);
+  tell_started(why);
+}
+
+void Pool::on_worker_exit_seen(Worker& worker) {
+  worker.exit_seen = services_.turn.now();
+  services_.turn.end_later();  // arms the timer
+}
+
+void Pool::on_worker_broken(Worker& worker, const std::string& why) {
+  if (!why.empty())
+    log::warning("worker_protocol_error", {{"worker", worker.number()}, {"pid", worker.pid()}, {"error", why}});
+  // It ends by itself, or will be killed: a worker without a channel is of no use.
+  if (worker.state != WorkerState::stopping) worker.kill();
+}
+
+void Pool::on_exited(const Exited& exited) {
+  if (const auto worker = find_worker(exited.worker)) {
+    finish(worker, exited);
+    return;
+  }
+  if (tokens_.erase(exited.worker) > 0) --forking_;
+}
+
+void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited) {
+  const bool asked = worker->state == WorkerState::stopping;
+  auto remains = worker->bury();
+  advance(*worker, WorkerEvent::exited);
+  worker->unwatch();
+  if (worker->lent > 0) --services_.lent_workers;
+  std::erase(workers_, worker);
+  if (!asked) {
+    ++services_.metrics.workers_died;
+    log::warning("worker_exited", {{"worker", worker->number()},
+                                   {"pid", worker->pid()},
+                                   {"pool", name()},
+                                   {"how", describe_exit(*worker, exited)}});
+  }
+  if (worker->recycled) ++services_.metrics.workers_recycled;
+  requeue_remains(*worker, std::move(remains), exited);
+  top_up();
+  tell_closed();
+  services_.turn.end_later();
+}
+
+void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const std::optional<Exited>& exited) {
+  const bool with_zygote = worker.zygote()->state() == Zygote::State::failed;
+  ErrorHead lost;
+  lost.code = Errc::worker_lost;
+  lost.detail = describe_exit(worker, exited);
+  if (with_zygote) lost.detail += " with its zygote: " + worker.zygote()->error();
+  if (exited && exited->signal != 0) lost.signal = exited->signal;
+  if (exited && exited->signal == 0) lost.exit_code = exited->exit_code;
+  // From the last to the first, so that pushing to the front keeps their order.
+  for (auto assignment = remains.assignments.rbegin(); assignment != remains.assignments.rend(); ++assignment) {
+    auto& job = *assignment->job;
+    const auto position = remains.died_in ? *remains.died_in - assignment->first : assignment->range.count;
+    if (position >= assignment->range.count) {
+      return_range(job, std::move(assignment->range), assignment->cost_ns);
+      continue;
+    }
+    auto after = assignment->range;
+    after.drop_front(position + 1);
+    auto fatal = assignment->range;
+    fatal.drop_front(position);
+    fatal.count = 1;
+    auto before = assignment->range;
+    before.count = position;
+    const bool more = before.count > 0;
+    if (after.count > 0) return_range(job, std::move(after), assignment->cost_ns);
+    if (more) return_range(job, std::move(before), assignment->cost_ns);
+    const bool killed_by_us = worker.stopping && worker.stopping->ticket == *remains.died_in;
+    if (killed_by_us) {
+      auto error = lost;
+      error.code = worker.stopping->reason;
+      error.detail = error.code == Errc::timed_out
+                         ? fmt::format("timeout_ms: killed after {} ms", job.call->timeout.count())
+                         : "cancelled while it ran; its worker was killed";
+      fail_range(job, fatal, std::move(error));
+      continue;
+    }
+    if (!with_zygote) ++fatal.deaths;
+    const bool repeat = !job.cancelled && job.call->call.lost_retries > 0 &&
+                        (with_zygote || (fatal.deaths <= job.call->call.lost_retries &&
+                                         fatal.deaths < kMaxDeathsPerTask));
+    if (repeat) {
+      const auto deaths = fatal.deaths;
+      repeat_later(job, std::move(fatal), deaths > 0 ? deaths - 1u : 0u);
+    } else {
+      fail_range(job, fatal, lost);
+    }
+  }
+}
+
+void Pool::on_worker_batch(Worker& worker) {
+  const auto now = services_.turn.now();
+  if (worker.finished_in_batch > 0) {
+    const auto worked = worker.worked();
+    if (!worker.batch_mixed && worked > worker.worked_before) {
+      worker.batch_function->run_time.add(worked - worker.worked_before, worker.finished_in_batch);
+      if (auto* job = services_.jobs.find(worker.batch_job); job != nullptr)
+        job->run_time.add(worked - worker.worked_before, worker.finished_in_batch);
+    }
+    worker.worked_before = worked;
+    worker.finished_in_batch = 0;
+    worker.batch_function = nullptr;
+    worker.batch_mixed = false;
+  }
+  if (!worker.is_idle()) return;
+  if (config_.max_worker_memory > 0) check_memory(worker, now);
+  if (config_.max_tasks_per_worker > 0 && worker.given_total >= config_.max_tasks_per_worker &&
+      worker.state == WorkerState::working) {
+    worker.recycled = true;
+    advance(worker, WorkerEvent::retire_asked);
+    top_up();
+  }
+  advance(worker, WorkerEvent::emptied);
+  tell_closed();
+}
+
+void Pool::check_memory(Worker& worker, TimePoint now) {
+  if (now < worker.memory_checked + kMemoryCheck || worker.state != WorkerState::working) return;
+  worker.memory_checked = now;
+  std::ifstream statm{fmt::format("/proc/{}/statm", worker.pid())};
+  std::uint64_t size = 0;
+  std::uint64_t resident = 0;
+  if (!(statm >> size >> resident)) return;  // it has just exited
+  if (resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) < config_.max_worker_memory) return;
+  worker.recycled = true;
+  advance(worker, WorkerEvent::retire_asked);
+  top_up();
+}
+
+void Pool::detach(std::uint32_t session) {
+  for (const auto& worker : workers_) worker->detach(session);
+}
+
+// Functions
+
+queue::Function& Pool::function(const std::string& name) {
+  auto& function = functions_[name];
+  if (!function) {
+    function = std::make_unique<queue::Function>();
+    function->name = name;
+  }
+  return *function;
+}
+
+bool Pool::may_have(const std::string& name) const {
+  return !current_ || current_->state() != Zygote::State::ready || current_->find_function(name).has_value();
+}
+
+std::vector<std::string> Pool::function_names() const {
+  std::vector<std::string> names;
+  if (current_)
+    for (const auto& function : current_->functions()) names.push_back(function.name);
+  return names;
+}
+
+}  // namespace taskpool::pool

@@ -1,0 +1,194 @@
+#pragma once
+
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/config.hpp"
+#include "daemon/metrics.hpp"
+#include "daemon/os/unique_fd.hpp"
+#include "daemon/pool/arena_source.hpp"
+#include "daemon/pool/worker.hpp"
+#include "daemon/pool/zygote.hpp"
+#include "daemon/queue/job_table.hpp"
+#include "daemon/queue/queue.hpp"
+
+namespace taskpool::pool {
+
+/// What every pool of the daemon shares. Owned by the app, which outlives the pools.
+struct Services {
+  wire::Turn& turn;
+  ArenaSource& arenas;
+  queue::JobTable& jobs;
+  Metrics& metrics;
+  const Config& config;
+  std::uint32_t last_worker = 0;  ///< Workers are numbered over all pools.
+  std::uint32_t lent_workers = 0;
+  /// Somebody failed and nobody is there to be told.
+  std::function<void(const queue::Job&, std::uint32_t index, const ErrorHead&)> on_uncollected;
+  /// A job has ended and its listener knows; it may be released right after.
+  std::function<void(queue::Job&)> on_ended;
+  /// A secret that nobody can guess.
+  std::function<std::string()> make_token;
+};
+
+/// A queue of work and the workers that run it. Keeps as many workers as it should have, gives them work, tells the jobs'
+/// listeners what came of it, and ends what has to end. pool.cpp: workers come and go; dispatch.cpp: work is given out and watched;
+/// outcomes.cpp: what becomes of it.
+class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_from_this<Pool> {
+ public:
+  /// `owner_session`: the session that opened it, or 0.
+  Pool(Services& services, PoolConfig config, std::uint32_t owner_session, std::vector<os::UniqueFd> stdio);
+  ~Pool() override;
+
+  const PoolConfig& config() const { return config_; }
+  const std::string& name() const { return config_.name; }
+  std::uint32_t owner_session() const { return owner_session_; }
+  queue::Queue& queue() { return queue_; }
+  const std::vector<std::shared_ptr<Worker>>& workers() const { return workers_; }
+  const ZygotePtr& zygote() const { return current_; }
+  std::uint32_t target() const { return target_; }
+  std::uint32_t starting() const { return forking_; }
+  bool is_paused() const { return paused_; }
+  bool is_closing() const { return closing_; }
+  const std::string& last_error() const { return last_error_; }
+
+  // Life
+  /// Uses this zygote for new workers as soon as it is ready; those of others finish what they hold and go.
+  void use(ZygotePtr zygote);
+  /// Called when the state of a zygote in use has changed.
+  void on_zygote_changed(Zygote& zygote);
+  /// No zygote could be started; tries again after a while.
+  void on_zygote_unavailable(const std::string& why) {
+    back_off(why);
+    tell_started(why);
+  }
+  /// Set by whoever gives this pool its zygotes: asks for one more try, now or later.
+  std::function<void(Pool&)> on_zygote_wanted;
+  /// Called once for each start of a zygote: "" when a first worker is ready, else why there is none.
+  std::function<void(const std::string&)> on_started;
+  /// Takes effect with the next zygote.
+  void update(PoolConfig config);
+  void resize(std::uint32_t workers);
+  void set_paused(bool paused);
+  /// Takes no new work; ends when none is left. `closed` is called when its workers are gone.
+  void close(bool terminate, std::function<void()> closed);
+  bool is_closed() const { return closing_ && workers_.empty() && forking_ == 0; }
+  bool has_work() const { return queue_.waiting() + queue_.running() + delayed_.size() > 0; }
+
+  // Work
+  /// The function of that name: made on first use. Whether workers have it is known when it is started.
+  queue::Function& function(const std::string& name);
+  /// True if the current generation has it, or might have it, or is not known yet.
+  bool may_have(const std::string& name) const;
+  std::vector<std::string> function_names() const;
+  /// Nothing of the job starts any more, and what runs is asked to stop, and killed after the grace. The job may be gone when this
+  /// returns. `code` is what its unfinished tasks end with.
+  void cancel(queue::Job& job, bool force, Errc code = Errc::cancelled);
+  /// Ends a job's life if all its items have their outcomes. It may be gone when this returns.
+  void settle(queue::Job& job);
+  /// Gives out work. Called at the end of each turn in which something changed.
+  void dispatch();
+  /// What runs on `worker` waits for other tasks, or does not any more: its place is lent meanwhile. Error: `nesting_too_deep`, when
+  /// too many are.
+  Result<void> lend(Worker& worker);
+  void give_back(Worker& worker);
+  /// A session's arenas are gone.
+  void detach(std::uint32_t session);
+
+  // WorkerOwner
+  void on_worker_ready(Worker& worker) override;
+  void on_worker_failed(Worker& worker, const WorkerFailed& failure) override;
+  void on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
+                     std::span<const std::byte> table, std::span<const std::byte> payload) override;
+  void on_items_failed(Worker& worker, Assignment& assignment, std::uint32_t count, ErrorHead error) override;
+  void on_report(Worker& worker, const Assignment& assignment, const Report& report) override;
+  void on_worker_batch(Worker& worker) override;
+  void on_worker_exit_seen(Worker& worker) override;
+  void on_worker_broken(Worker& worker, const std::string& why) override;
+
+  // ZygoteUser
+  void on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd channel, os::UniqueFd pidfd,
+                 os::UniqueFd page) override;
+  void on_fork_failed(const ForkFailed& failure) override;
+  void on_exited(const Exited& exited) override;
+
+ private:
+  using TimePoint = queue::TimePoint;
+  struct Repeat {
+    TimePoint due;
+    queue::Job* job;
+    queue::Range range;
+  };
+
+  // pool.cpp
+  void top_up();
+  void fork_one();
+  void back_off(const std::string& why);
+  std::uint32_t serving() const;
+  void advance(Worker& worker, WorkerEvent event);
+  void retire_surplus();
+  void finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited);
+  void requeue_remains(Worker& worker, Worker::Remains remains, const std::optional<Exited>& exited);
+  std::shared_ptr<Worker> find_worker(std::uint32_t number) const;
+  void check_memory(Worker& worker, TimePoint now);
+  void zygote_died(Zygote& zygote);
+  void tell_started(const std::string& error);
+  void tell_closed();
+
+  // dispatch.cpp
+  std::optional<std::uint32_t> resolve(queue::Function& function);
+  struct Choice {
+    Worker* worker = nullptr;
+    std::uint32_t items = 0;
+  };
+  Choice choose(const queue::Job& job) const;
+  void give_all();
+  bool preempt(const queue::SessionTurn& turn);
+  bool rebalance();
+  void take_back(Worker& worker);
+  void check(Worker& worker, TimePoint now);
+  void check_running(Worker& worker, const Worker::Running& running, TimePoint now);
+  void stop_running(Worker& worker, Ticket ticket, Errc reason, TimePoint kill_at, TimePoint now);
+  std::optional<TimePoint> next_check(Worker& worker, TimePoint now) const;
+  void arm_timer();
+  void on_timer();
+  void resume_due(TimePoint now);
+
+  // outcomes.cpp
+  void fail_range(queue::Job& job, const queue::Range& range, ErrorHead error);
+  void cancel_range(queue::Job& job, const queue::Range& range);
+  void return_range(queue::Job& job, queue::Range range, std::int64_t cost_ns);
+  void repeat_later(queue::Job& job, queue::Range range, std::uint32_t runs_before);
+  void tell_failed(queue::Job& job, const queue::Range& range, const ErrorHead& error);
+
+  Services& services_;
+  PoolConfig config_;
+  std::uint32_t owner_session_;
+  std::vector<os::UniqueFd> stdio_;
+  std::uint32_t target_;
+  queue::Queue queue_;
+  std::unordered_map<std::string, std::unique_ptr<queue::Function>> functions_;
+  std::vector<std::shared_ptr<Worker>> workers_;
+  std::unordered_map<std::uint32_t, std::string> tokens_;  ///< Of workers that are being forked.
+  ZygotePtr current_;   ///< Forks new workers.
+  ZygotePtr next_;      ///< Is starting, to replace it.
+  std::uint32_t forking_ = 0;
+  std::uint32_t failures_ = 0;  ///< In a row: to start a worker or a zygote.
+  std::optional<TimePoint> retry_at_;
+  bool paused_ = false;
+  bool closing_ = false;
+  std::string last_error_;
+  std::function<void()> closed_;
+  std::vector<Repeat> delayed_;  ///< A heap, soonest first.
+  boost::asio::steady_timer timer_;
+  std::optional<TimePoint> armed_for_;
+};
+
+}  // namespace taskpool::pool

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "daemon/server/core.hpp"
+
+/// What `ps`, `workers`, `pools`, `stats` and `wait` show. PROTOCOL.md, section 3.1.
+namespace taskpool::server {
+
+using Json = nlohmann::json;
+
+Json task_row(const Core& core, const queue::Job& job);
+/// "waiting", "queued", "running", "paused", "succeeded", "failed" or "cancelled".
+std::string_view state_of(const queue::Job& job);
+Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& worker);
+Json pool_row(const Core& core, pool::Pool& pool);
+Json stats(const Core& core);
+
+}  // namespace taskpool::server

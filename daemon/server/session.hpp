@@ -1,0 +1,134 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/os/fd_passing.hpp"
+#include "daemon/server/core.hpp"
+#include "daemon/wire/channel.hpp"
+#include "proto/message.hpp"
+
+namespace taskpool::server {
+
+/// What a prepared call is bound to, or why it is not.
+struct Binding {
+  queue::PreparedCallPtr call;
+  std::shared_ptr<pool::Pool> pool;
+  queue::SessionTurn* turn = nullptr;
+  std::optional<Error> error;
+};
+
+/// One connection of a client: its requests, its jobs, and what its death releases. session.cpp: the connection and what it is told
+/// of its jobs; submit.cpp: how jobs come to be; op_*.cpp: the other requests.
+class Session : public wire::FrameSink, public queue::Listener {
+ public:
+  Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, std::uint32_t number);
+  ~Session() override;
+
+  /// Greets, then serves until the connection ends; then cancels and releases what is left.
+  boost::asio::awaitable<void> run();
+  void close() { channel_.close(); }
+
+  Core& core() { return core_; }
+  std::uint32_t number() const { return number_; }
+  std::uint32_t uid() const { return peer_.uid; }
+  /// May change what concerns everybody: the daemon's own user, and root.
+  bool is_admin() const;
+  wire::Channel& channel() { return channel_; }
+
+  // Replies
+  void reply(std::uint64_t request, const nlohmann::json& body);
+  void reply_with(std::uint64_t request, const nlohmann::json& body, std::span<const int> fds);
+  void reply_error(std::uint64_t request, const Error& error);
+  void reply_error(std::uint64_t request, const ErrorHead& error);
+  /// A way to reply later: does nothing once the session is gone.
+  std::function<void(const std::function<void(Session&)>&)> later();
+
+  // Requests: rows of the table in ops.cpp. An error is the reply to the request.
+  Result<void> prepare(const FrameView& frame);
+  Result<void> forget(const FrameView& frame);
+  Result<void> apply(const FrameView& frame);
+  Result<void> map(const FrameView& frame);
+  Result<void> input(const FrameView& frame);
+  Result<void> cancel(const FrameView& frame);
+  Result<void> wait(const FrameView& frame);
+  Result<void> fetch(const FrameView& frame);
+  Result<void> ps(const FrameView& frame);
+  Result<void> failures(const FrameView& frame);
+  Result<void> log(const FrameView& frame);
+  Result<void> workers(const FrameView& frame);
+  Result<void> pools(const FrameView& frame);
+  Result<void> functions(const FrameView& frame);
+  Result<void> pool_open(const FrameView& frame, std::vector<os::UniqueFd> fds);
+  Result<void> pool_close(const FrameView& frame);
+  Result<void> pool_resize(const FrameView& frame);
+  Result<void> pool_pause(const FrameView& frame);
+  Result<void> pool_resume(const FrameView& frame);
+  Result<void> stats(const FrameView& frame);
+  Result<void> reload(const FrameView& frame);
+  Result<void> drain(const FrameView& frame);
+  Result<void> shutdown(const FrameView& frame);
+  Result<void> ping(const FrameView& frame);
+  Result<void> arena_open(const FrameView& frame);
+  Result<void> arena_release(const FrameView& frame);
+  Result<void> nested_wait(const FrameView& frame);
+
+  // FrameSink
+  Result<void> on_frame(const FrameView& frame, std::vector<os::UniqueFd> fds) override;
+
+  // queue::Listener
+  void on_results(queue::Job& job, std::uint32_t index, std::uint32_t count, const Prefix& form,
+                  std::span<const std::byte> table, std::span<const std::byte> payload) override;
+  void on_failed(queue::Job& job, std::uint32_t index, std::uint32_t count, const ErrorHead& error) override;
+  void on_progress(queue::Job& job, std::uint32_t index, const Report& report) override;
+  bool on_done(queue::Job& job) override;
+
+ private:
+  Result<void> greet(const FrameView& frame);
+  void release_everything();
+  /// Stops or resumes this session's work as it takes its results or not.
+  void update_credit();
+
+  // submit.cpp
+  Result<Binding> bind(Call call);
+  Result<const Binding*> binding_of(const FrameView& frame, Binding& own);
+  Result<queue::Job*> open_job(const Binding& binding, std::uint64_t request, bool is_map);
+  Result<void> check_room(const Binding& binding, const FrameView& frame) const;
+  Result<void> check_references(const FrameView& frame) const;
+  Result<queue::BlockPtr> make_block(queue::Job& job, const FrameView& frame);
+  Result<std::vector<std::byte>> copy_references(queue::Job& job, std::span<const std::byte> references);
+  Result<std::uint32_t> depth() const;
+  bool join(const Binding& binding, std::uint64_t request);
+  void answer_at_end(queue::Job& job, std::uint64_t request);
+
+  // op_tasks.cpp
+  Result<queue::Job*> find_task(const std::string& text) const;
+  Result<std::shared_ptr<pool::Pool>> find_pool(const std::string& name, bool to_change) const;
+  Result<std::shared_ptr<pool::Pool>> pool_to_change(const FrameView& frame) const;
+  std::uint32_t cancel_job(queue::Job& job, bool force);
+
+  Core& core_;
+  os::PeerCredentials peer_;
+  std::uint32_t number_;
+  std::string token_;
+  wire::Channel channel_;
+  bool greeted_ = false;
+  bool paused_ = false;
+  std::vector<Binding> prepared_;  ///< By number; 0 is unused.
+  queue::QuotaPtr quota_{new queue::Quota};
+  queue::OwnerList jobs_;
+  std::unordered_map<std::uint64_t, queue::JobId> open_maps_;  ///< By request.
+  // A client inside a task
+  std::shared_ptr<pool::Pool> parent_pool_;
+  std::weak_ptr<pool::Worker> parent_worker_;
+  bool waiting_nested_ = false;
+  std::shared_ptr<Session*> self_;  ///< For later().
+};
+
+}  // namespace taskpool::server
