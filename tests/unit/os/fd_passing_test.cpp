@@ -90,7 +90,8 @@ BOOST_FIXTURE_TEST_CASE(a_full_socket_takes_nothing_more_until_it_is_read, Pair)
 
 BOOST_FIXTURE_TEST_CASE(blocking_calls_wait_for_room_and_for_data, Pair) {
   const std::string big(4u << 20, 'y');  // more than any socket buffer
-  std::thread writer{[&] { BOOST_TEST(send_all(a.get(), bytes_of(big)).has_value()); }};
+  bool written = false;
+  std::thread writer{[&] { written = send_all(a.get(), bytes_of(big)).has_value(); }};
   std::size_t got = 0;
   while (got < big.size()) {
     const auto received = receive_blocking(b.get(), into, fds);
@@ -98,14 +99,17 @@ BOOST_FIXTURE_TEST_CASE(blocking_calls_wait_for_room_and_for_data, Pair) {
     got += received->bytes;
   }
   writer.join();
+  BOOST_TEST(written);
   BOOST_TEST(got == big.size());
 }
 
 BOOST_FIXTURE_TEST_CASE(blocking_calls_also_wait_on_a_non_blocking_socket, Pair) {
   ::fcntl(b.get(), F_SETFL, O_NONBLOCK);
-  std::thread writer{[&] { BOOST_TEST(send_all(a.get(), bytes_of("late")).has_value()); }};
+  bool written = false;
+  std::thread writer{[&] { written = send_all(a.get(), bytes_of("late")).has_value(); }};
   BOOST_TEST(receive_blocking(b.get(), into, fds)->bytes == 4u);
   writer.join();
+  BOOST_TEST(written);
 }
 
 BOOST_FIXTURE_TEST_CASE(writing_to_a_closed_peer_is_a_code_and_no_signal, Pair) {
