@@ -1,0 +1,18 @@
+# Writes OUTPUT, a source that defines build_id(), from the sources below SOURCE/proto and SOURCE/daemon. Run at each build;
+# touches OUTPUT only when the hash is another.
+file(GLOB_RECURSE sources RELATIVE ${SOURCE} ${SOURCE}/proto/*.[hc]* ${SOURCE}/daemon/*.[hc]*)
+list(SORT sources)
+set(hashes "")
+foreach(source IN LISTS sources)
+  file(SHA256 ${SOURCE}/${source} hash)
+  string(APPEND hashes "${source} ${hash}\n")
+endforeach()
+string(SHA256 id "${VERSION}\n${hashes}")
+set(text "#include \"proto/build_id.hpp\"\n\nstd::string_view taskpool::build_id() { return \"${id}\"; }\n")
+set(old "")
+if(EXISTS ${OUTPUT})
+  file(READ ${OUTPUT} old)
+endif()
+if(NOT old STREQUAL text)
+  file(WRITE ${OUTPUT} "${text}")
+endif()
