@@ -101,6 +101,9 @@ struct taskpool_host {
   const char* (*command_options)(const struct taskpool_call* call);
   /* The directory for captured output that the runtime was started with, or "". */
   const char* (*spool_path)(const struct taskpool_call* call);
+
+  /* The task's name, as the caller knows it. Valid until the function returns. */
+  const char* (*task)(const struct taskpool_call* call);
 };
 
 /* One call. Owned by the runtime, valid until the function returns; only the runtime makes these, and it may have more

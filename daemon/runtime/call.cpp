@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -44,6 +45,10 @@ std::string short_text(const char* text, std::size_t max = kMaxReportBytes) {
 }
 
 }  // namespace
+
+ErrorHead unexplained_failure() {
+  return {.code = Errc::task_failed, .detail = "the function failed without saying why"};
+}
 
 std::uint64_t monotonic_ns() {
   timespec now{};
@@ -102,7 +107,8 @@ struct Call::Services {
 
   static std::uint64_t seed(const taskpool_call* call) { return mix(mix(call->job) ^ call->index); }
   static const char* command_options(const taskpool_call* call) { return self(call).command_.c_str(); }
-  static const char* spool_path(const taskpool_call* call) { return self(call).spool_.c_str(); }
+  static const char* spool_path(const taskpool_call* call) { return self(call).place_.spool.c_str(); }
+  static const char* task(const taskpool_call* call) { return self(call).task_name(); }
 };
 
 const taskpool_host Call::kHost{
@@ -121,12 +127,13 @@ const taskpool_host Call::kHost{
     .seed = Services::seed,
     .command_options = Services::command_options,
     .spool_path = Services::spool_path,
+    .task = Services::task,
 };
 
-Call::Call(Link& link, const Interrupts& interrupts, std::uint32_t worker_number, std::string spool)
-    : taskpool_call{}, link_{link}, interrupts_{interrupts}, spool_{std::move(spool)} {
+Call::Call(Link& link, const Interrupts& interrupts, Place where)
+    : taskpool_call{}, link_{link}, interrupts_{interrupts}, place_{std::move(where)} {
   host = &kHost;
-  worker = worker_number;
+  worker = place_.worker;
   input = "";
 }
 
@@ -147,6 +154,7 @@ void Call::begin_item(Ticket ticket, std::uint32_t offset, Encoding item_encodin
   encoding = static_cast<std::uint8_t>(item_encoding);
   index = run_.index + offset;
   ticket_ = ticket;
+  task_name_.clear();
   reported_ns_ = 0;
   result_encoding_ = Encoding::none;
   reserved_bytes_ = result_bytes_ = 0;
@@ -189,6 +197,16 @@ std::byte* Call::reserve_result(Encoding wanted, std::uint64_t bytes) {
   return result_place_;
 }
 
+const char* Call::task_name() {
+  if (task_name_.empty()) {
+    std::array<char, 16> digits{};
+    const auto end = std::to_chars(digits.begin(), digits.end(), job, 16).ptr;
+    task_name_ = place_.task_prefix + std::string{digits.begin(), end};
+    if (!single_) task_name_ += "/" + std::to_string(index);
+  }
+  return task_name_.c_str();
+}
+
 void Call::commit_result(std::uint64_t bytes) { result_bytes_ = std::min(bytes, reserved_bytes_); }
 
 void Call::publish(bool succeeded) {
@@ -209,7 +227,7 @@ void Call::publish(bool succeeded) {
 
 void Call::publish_failure(std::uint32_t tickets) {
   link_.leave_if_copy();
-  if (!error_) error_.emplace(ErrorHead{.code = Errc::task_failed, .detail = "the function failed without saying why"});
+  if (!error_) error_ = unexplained_failure();
   link_.outbox().add_failed(ticket_, tickets, *error_);
 }
 

@@ -16,6 +16,9 @@
 
 namespace taskpool::runtime {
 
+/// The error of a function that failed without reporting one.
+ErrorHead unexplained_failure();
+
 /// CLOCK_MONOTONIC, as the claim page has it. Nanoseconds.
 std::uint64_t monotonic_ns();
 
@@ -24,7 +27,14 @@ std::uint64_t monotonic_ns();
 /// function.
 class Call : public taskpool_call {
  public:
-  Call(Link& link, const Interrupts& interrupts, std::uint32_t worker, std::string spool);
+  /// What is the same for all calls of a worker.
+  struct Place {
+    std::uint32_t worker = 0;
+    std::string task_prefix;  ///< How the names of tasks begin. PROTOCOL.md, "fork".
+    std::string spool;        ///< Directory for captured output, or "".
+  };
+
+  Call(Link& link, const Interrupts& interrupts, Place place);
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -54,16 +64,18 @@ class Call : public taskpool_call {
 
   std::byte* reserve_result(Encoding encoding, std::uint64_t bytes);
   void commit_result(std::uint64_t bytes);
+  const char* task_name();
   void report_progress(double done, double total, const char* message);
 
   Link& link_;
   const Interrupts& interrupts_;
-  std::string spool_;
+  Place place_;
 
   RunHeader run_;
   std::string command_;
   bool single_ = false;
   Ticket ticket_ = 0;
+  std::string task_name_;          ///< Made when asked for; "" until then.
   std::uint64_t reported_ns_ = 0;  ///< When progress was last sent; 0: not by this item.
 
   Encoding result_encoding_ = Encoding::none;

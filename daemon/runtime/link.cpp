@@ -12,7 +12,7 @@ namespace {
 
 Outbox make_outbox(const os::SharedMemory& shared) {
   auto& page = *reinterpret_cast<ClaimPage*>(shared.data());
-  return Outbox{shared.bytes().subspan(kOutboxOffset), page.outbox_bytes};
+  return Outbox{page, shared.bytes().subspan(kOutboxOffset)};
 }
 
 }  // namespace

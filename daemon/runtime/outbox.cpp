@@ -68,7 +68,7 @@ void Outbox::add(const Entry& entry, Prefix prefix, std::span<const std::byte> p
   added.offset = used_;
   added.payload = payload.size();
   used_ += head_bytes + payload.size();
-  published_.store(static_cast<std::uint32_t>(used_), std::memory_order_release);
+  page_.outbox_bytes.store(static_cast<std::uint32_t>(used_), std::memory_order_release);
   if (entries_.size() > 1) joinable_ = joinable_ || joins(entries_[entries_.size() - 2], added);
 }
 
@@ -82,11 +82,7 @@ std::span<const std::byte> Outbox::payload_of(const Entry& entry) const { return
 bool Outbox::joins(const Entry& entry, const Entry& next) const {
   if (entry.form != next.form || entry.origin.encoding != next.origin.encoding) return false;
   if (entry.origin.single || next.origin.single || entry.origin.ticket + entry.count != next.origin.ticket) return false;
-  if (entry.form == Form::item || entry.form == Form::array) return true;
-  if (entry.form == Form::failed || !is_array(entry.origin.encoding)) return false;
-  const auto ref = load<ArenaRef>(payload_of(entry).data());
-  const auto next_ref = load<ArenaRef>(payload_of(next).data());
-  return ref.segment == next_ref.segment && ref.offset + ref.bytes == next_ref.offset;
+  return entry.form == Form::item || entry.form == Form::array;
 }
 
 std::span<const std::byte> Outbox::frames() {
@@ -109,18 +105,6 @@ std::span<const std::byte> Outbox::frames() {
 
 void Outbox::append_group(std::size_t first, std::size_t end, std::size_t payload) {
   const auto& head = entries_[first];
-  if (head.form == Form::reference) {
-    auto ref = load<ArenaRef>(payload_of(head).data());
-    std::uint32_t count = head.count;
-    for (std::size_t i = first + 1; i < end; ++i) {
-      ref.bytes += load<ArenaRef>(payload_of(entries_[i]).data()).bytes;
-      count += entries_[i].count;
-    }
-    auto prefix = results_prefix(head.origin, count);
-    prefix.flags = kInArena;
-    append_frame(joined_, prefix, {}, std::as_bytes(std::span{&ref, 1}));
-    return;
-  }
   const bool has_table = head.form == Form::item;
   const std::size_t table = has_table ? (end - first) * kTableEntry : 0;
   std::byte* const frame = joined_.prepare(kPrefixBytes + table + payload).data();
@@ -144,7 +128,9 @@ void Outbox::append_group(std::size_t first, std::size_t end, std::size_t payloa
 }
 
 void Outbox::clear() {
-  published_.store(0, std::memory_order_release);
+  // The supervisor may be copying what is about to be overwritten: it compares the resets before and after.
+  page_.outbox_bytes.store(0, std::memory_order_relaxed);
+  page_.outbox_resets.fetch_add(1, std::memory_order_acq_rel);
   used_ = 0;
   entries_.clear();
   joinable_ = false;

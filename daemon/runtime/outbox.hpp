@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,8 +19,8 @@ namespace taskpool::runtime {
 /// private memory, while the shared ones still stand.
 class Outbox {
  public:
-  /// `published` tells the supervisor how many bytes of whole frames `memory` begins with.
-  Outbox(std::span<std::byte> memory, std::atomic<std::uint32_t>& published) : memory_{memory}, published_{published} {}
+  /// `memory` is what lies behind `page` in the shared mapping.
+  Outbox(ClaimPage& page, std::span<std::byte> memory) : page_{page}, memory_{memory} {}
 
   /// What a result belongs to.
   struct Origin {
@@ -37,7 +36,7 @@ class Outbox {
   void add_item(const Origin& origin, std::span<const std::byte> item);
   /// The results of `elements` tickets, or of one if single.
   void add_array(const Origin& origin, std::uint32_t elements, std::span<const std::byte> numbers);
-  /// The same, in an arena: one item, or `elements` numbers.
+  /// The same, in an arena: one item, or `elements` numbers. Never joined: each reference is a region of its own.
   void add_reference(const Origin& origin, std::uint32_t elements, const ArenaRef& ref);
   /// `tickets` tickets that failed alike.
   void add_failed(Ticket ticket, std::uint32_t tickets, const ErrorHead& error);
@@ -68,8 +67,8 @@ class Outbox {
   /// Appends the frame of entries [first, end), which join, to `joined_`.
   void append_group(std::size_t first, std::size_t end, std::size_t payload);
 
+  ClaimPage& page_;
   std::span<std::byte> memory_;
-  std::atomic<std::uint32_t>& published_;
   std::size_t used_ = 0;
   std::vector<Entry> entries_;
   bool joinable_ = false;  ///< Some neighbours in `entries_` join.

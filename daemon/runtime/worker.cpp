@@ -28,8 +28,6 @@ namespace {
 constexpr std::uint32_t kMostItems = 64;
 /// The same for the numbers of an array. With 8 bytes each they fit an inline body.
 constexpr std::uint32_t kMostNumbers = kMaxInlineItemBytes / 8;
-/// Fewer results than this are sent inline although there is room in the arena: it is handed out in aligned pieces.
-constexpr std::uint32_t kLeastInRoom = kArenaAlignment;
 /// The outbox is sent when it has more than this, or when its oldest result has waited this long and another item begins.
 constexpr std::size_t kFlushBytes = 32 * 1024;
 constexpr std::uint64_t kFlushNs = 1'000'000;
@@ -64,9 +62,9 @@ T guarded(Call& call, T thrown, const Function& function) {
 
 class Worker {
  public:
-  Worker(const Modules& modules, Link& link, Interrupts interrupts, std::uint32_t number, std::string spool)
+  Worker(const Modules& modules, Link& link, Interrupts interrupts, Call::Place place)
       : modules_{modules}, link_{link}, page_{link.page()}, interrupts_{interrupts},
-        call_{link, interrupts_, number, std::move(spool)}, paces_(modules.size()) {}
+        call_{link, interrupts_, std::move(place)}, paces_(modules.size()) {}
 
   /// Calls the initializer. Error: `start_failed`; detail says why.
   Result<void> initialize(const std::string& name, const std::string& arguments);
@@ -97,8 +95,8 @@ class Worker {
   std::span<const std::byte> number_as_json(const Chunk& chunk, const Chunk::Numbers& numbers, std::uint32_t offset);
   std::span<const std::byte> readable_numbers(const Chunk& chunk, const Chunk::Numbers& numbers, Encoding wanted,
                                               std::uint32_t offset, std::uint32_t& count);
-  std::byte* number_place(const Chunk& chunk, std::uint32_t count, std::size_t bytes);
-  void publish_numbers(const Chunk& chunk, Encoding encoding, std::uint32_t count, const std::byte* place);
+  void find_room(const Chunk& chunk, Encoding result);
+  void close_room(const Chunk& chunk, Ticket end);
 
   const Modules& modules_;
   Link& link_;
@@ -108,10 +106,10 @@ class Worker {
   std::vector<Pace> paces_;
   std::uint64_t oldest_ns_ = 0;  ///< When the oldest result in the outbox was begun.
 
-  std::size_t room_used_ = 0;             ///< Bytes at the beginning of the chunk's room that have results.
-  bool in_room_ = false;                  ///< number_place() chose the room.
-  std::string number_text_;               ///< A number as JSON.
-  std::vector<std::byte> numbers_;        ///< Numbers copied or converted for a function.
+  std::span<std::byte> room_;              ///< Of the chunk that runs, while its results go there.
+  Encoding room_type_ = Encoding::none;
+  std::string number_text_;                ///< A number as JSON.
+  std::vector<std::byte> numbers_;         ///< Numbers copied or converted for a function.
 };
 
 Result<void> Worker::initialize(const std::string& name, const std::string& arguments) {
@@ -154,9 +152,9 @@ void Worker::run_chunk(const FrameView& frame) {
     run_items(*function, paces_[number], chunk);
 }
 
-// Blocks. At every instant a ticket below `finished` has its result in the outbox or the channel (or was skipped),
-// `running` is the one that user code works on, and every other claimed ticket has not been begun, but for the numbers of
-// a block between `finished` and `running`, which have run and left nothing: they may be run again.
+// Blocks. At every instant a ticket below `finished` has its result in the channel, the outbox or its chunk's room (or was
+// skipped), `running` is the one that user code works on, and every other claimed ticket has not been begun, but for the
+// numbers of a block between `finished` and `running`, which have run and left nothing: they may be run again.
 
 /// Claims tickets and marks the worker busy with the first. An empty block: they were taken back, or are not ours to run.
 Worker::Block Worker::claim_block(Ticket ticket, std::uint32_t want) {
@@ -247,11 +245,12 @@ std::span<const std::byte> Worker::number_as_json(const Chunk& chunk, const Chun
 void Worker::run_numbers(const taskpool_function& function, Pace& pace, const Chunk& chunk) {
   const auto numbers = chunk.numbers(link_.arenas());
   if (!numbers) return fail_chunk(chunk, numbers.error());
-  room_used_ = 0;
+  find_room(chunk, static_cast<Encoding>(function.array_out));
   const Ticket end = chunk.first() + chunk.tickets();
   for (Ticket ticket = chunk.first(); ticket != end;) {
     const auto block = claim_block(ticket, pace.block(std::min(end - ticket, kMostNumbers)));
     if (block.end == block.first) {
+      close_room(chunk, ticket);  // what follows was taken back
       page_.finished.store(++ticket, std::memory_order_release);
       continue;
     }
@@ -259,12 +258,14 @@ void Worker::run_numbers(const taskpool_function& function, Pace& pace, const Ch
     end_block(block, block.end, pace);
     ticket = block.end;
   }
+  close_room(chunk, end);
 }
 
 /// Runs the numbers of a block: in one call, unless some fail.
 void Worker::run_block(const taskpool_function& function, const Chunk& chunk, const Chunk::Numbers& numbers,
                        const Block& block) {
   const auto out_type = static_cast<Encoding>(function.array_out);
+  const auto width = element_bytes(out_type);
   auto* const running = reinterpret_cast<std::uint32_t*>(&page_.running);
   static_assert(sizeof page_.running == sizeof *running && std::atomic<std::uint32_t>::is_always_lock_free);
   for (Ticket ticket = block.first; ticket != block.end;) {
@@ -272,27 +273,51 @@ void Worker::run_block(const taskpool_function& function, const Chunk& chunk, co
     std::uint32_t count = block.end - ticket;
     call_.begin_item(ticket, offset, Encoding::none, 1, {});
     const auto in = readable_numbers(chunk, numbers, static_cast<Encoding>(function.array_in), offset, count);
-    std::byte* const out = number_place(chunk, count, count * element_bytes(out_type));
-    // What was done when an exception left the function is told by `running`.
+    std::byte* const out = room_.empty() ? link_.outbox().reserve(count * width) : room_.data() + offset * width;
     const auto call = [&] { return function.call_array(&call_, function.user, in.data(), out, count, ticket, running); };
     std::uint32_t done = count == 0 ? 0 : guarded(call_, count + 1, call);
     link_.leave_if_copy();
+    // An exception left the function, which had told in `running` how far it was.
     if (done > count) done = std::min(page_.running.load(std::memory_order_relaxed) - ticket, count - 1);
-    publish_numbers(chunk, out_type, done, out);
+    if (room_.empty() && done > 0) link_.outbox().add_array(call_.origin(out_type), done, {out, done * width});
     ticket += done;
     if (ticket != block.end) {  // this one failed: in the function, or because it is none of its numbers
-      const auto error = call_.has_error() ? std::optional{call_.error_head()} : std::nullopt;
-      call_.begin_item(ticket, ticket - chunk.first(), Encoding::none, 1, {});
-      if (error)
-        call_.set_error(error->code, error->type, error->detail, error->traceback);
-      else if (done == count)
-        call_.set_error(Errc::bad_argument, {},
-                        "argument 1: does not fit " + std::string{name(static_cast<Encoding>(function.array_in))});
-      call_.publish_failure();
+      auto error = done < count && call_.has_error() ? call_.error_head() : unexplained_failure();
+      if (done == count)
+        error = {.code = Errc::bad_argument,
+                 .detail = "argument 1: does not fit " + std::string{name(static_cast<Encoding>(function.array_in))}};
+      close_room(chunk, ticket);
+      page_.running.store(ticket, std::memory_order_release);
+      link_.outbox().add_failed(ticket, 1, error);
       ++ticket;
     }
     finish(ticket - 1);
   }
+}
+
+// A chunk's room holds the results of its numbers, each at its own place, and `finished` publishes them. One frame says so
+// when the chunk ends, or before its first failure: what follows that goes inline.
+
+/// Results of `chunk` go into its room, if it has one that fits.
+void Worker::find_room(const Chunk& chunk, Encoding result) {
+  room_ = {};
+  room_type_ = result;
+  const auto& ref = chunk.header().room;
+  // The supervisor made it for the results that the caller expects; these may be others.
+  const std::uint64_t bytes = std::uint64_t{chunk.tickets()} * element_bytes(result);
+  if (ref.bytes < bytes || ref.bytes >= bytes + kArenaAlignment) return;
+  if (const auto room = link_.arenas().room(chunk.header().session, ref); room) room_ = *room;
+}
+
+/// Announces the results that the room holds, which are those of the tickets before `end`.
+void Worker::close_room(const Chunk& chunk, Ticket end) {
+  if (room_.empty()) return;
+  room_ = {};
+  const std::uint32_t count = end - chunk.first();
+  if (count == 0) return;
+  const auto& ref = chunk.header().room;
+  link_.outbox().add_reference({chunk.first(), room_type_, false}, count,
+                               {ref.segment, ref.offset, count * element_bytes(room_type_)});
 }
 
 /// Numbers from `offset` on as the function wants them. Lowers `count` to how many of them are of its type.
@@ -304,31 +329,6 @@ std::span<const std::byte> Worker::readable_numbers(const Chunk& chunk, const Ch
   numbers_.resize(count * element_bytes(wanted));
   count = convert_numbers(chunk.encoding(), raw.data(), wanted, numbers_.data(), count);
   return numbers_;
-}
-
-/// Where the results of `count` numbers go: into the chunk's room if it has one and they are worth a piece of it, else
-/// into the outbox.
-std::byte* Worker::number_place(const Chunk& chunk, std::uint32_t count, std::size_t bytes) {
-  const auto& ref = chunk.header().room;
-  const std::size_t begin = (room_used_ + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-  in_room_ = false;
-  if (ref != ArenaRef{} && count >= kLeastInRoom && begin + bytes <= ref.bytes) {
-    if (const auto room = link_.arenas().room(chunk.header().session, ref); room) {
-      in_room_ = true;
-      room_used_ = begin;
-      return room->data() + begin;
-    }
-  }
-  return link_.outbox().reserve(bytes);
-}
-
-void Worker::publish_numbers(const Chunk& chunk, Encoding encoding, std::uint32_t count, const std::byte* place) {
-  if (count == 0) return;
-  const std::size_t bytes = count * element_bytes(encoding);
-  if (!in_room_) return link_.outbox().add_array(call_.origin(encoding), count, {place, bytes});
-  const auto& room = chunk.header().room;
-  link_.outbox().add_reference(call_.origin(encoding), count, {room.segment, room.offset + room_used_, bytes});
-  room_used_ += bytes;
 }
 
 /// Every ticket of the chunk that is still ours fails with `error`.
@@ -362,7 +362,7 @@ int run_worker(const Modules& modules, WorkerStart start) {
     send_start_failure(link, interrupts.error().detail);
     return kExitStartFailed;
   }
-  Worker worker{modules, link, *interrupts, start.fork.worker, std::move(start.spool)};
+  Worker worker{modules, link, *interrupts, {start.fork.worker, start.fork.task_prefix, std::move(start.spool)}};
   if (const auto ready = worker.initialize(start.fork.initializer, start.fork.initializer_arguments); !ready) {
     send_start_failure(link, ready.error().detail);
     std::fflush(nullptr);

@@ -89,7 +89,9 @@ class Context {
   void warning(const std::string& text) { call_->host->log(call_, TASKPOOL_WARNING, text.c_str()); }
   void error(const std::string& text) { call_->host->log(call_, TASKPOOL_ERROR, text.c_str()); }
 
-  /// The number of the task, or of the job that it is a part of, and its index there. Together they name it.
+  /// The task's name, as the caller knows it and as the command line shows it.
+  std::string task() const { return call_->host->task(call_); }
+  /// The number of the task, or of the job that it is a part of, and its index there.
   std::uint64_t job() const { return call_->job; }
   std::uint32_t index() const { return call_->index; }
   /// 0 for the first run of the task, 1 for its first repetition.
@@ -222,7 +224,7 @@ class Bound {
   std::string signature() const {
     std::string text;
     std::size_t position = 0;
-    const auto add = [&](const std::string& type) {
+    [[maybe_unused]] const auto add = [&](const std::string& type) {
       if (position > 0) text += ", ";
       if (position < names_.size()) text += names_[position] + ": ";
       text += type;
