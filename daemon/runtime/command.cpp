@@ -61,8 +61,9 @@ int run_call(const taskpool_call* call, CommandState& state) {
   if (call->encoding != TASKPOOL_JSON)
     return fail_call(call, TASKPOOL_BAD_ARGUMENT, "", "want a JSON array of words, or an object with argv");
   const std::string_view item{static_cast<const char*>(call->input), static_cast<std::size_t>(call->input_bytes)};
-  const auto spec = read_command(item, call->host->command_options(call));
+  auto spec = read_command(item, call->host->command_options(call));
   if (!spec) return fail_call(call, TASKPOOL_BAD_ARGUMENT, "", spec.error().detail);
+  spec->environment.try_emplace("TASKPOOL_TASK", call->host->task(call));
 
   if (!state.guard) {
     auto guard = CommandGuard::start();

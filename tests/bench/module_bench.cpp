@@ -53,4 +53,4 @@ constexpr taskpool_module kModule{TASKPOOL_ABI_VERSION, 3, "bench", nullptr, kFu
 
 }  // namespace
 
-extern "C" [[gnu::visibility("default")]] const taskpool_module* taskpool_module() { return &kModule; }
+extern "C" [[gnu::visibility("default")]] const taskpool_module* taskpool_get_module() { return &kModule; }

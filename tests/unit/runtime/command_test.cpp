@@ -62,6 +62,7 @@ const taskpool_host FakeCall::kHost = [] {
   };
   host.error_status = [](const taskpool_call* call, int, int signal) { self(call).error_signal = signal; };
   host.interrupt_fd = [](const taskpool_call* call) { return self(call).interrupt; };
+  host.task = [](const taskpool_call*) { return "7/2"; };
   host.command_options = [](const taskpool_call* call) { return self(call).options.c_str(); };
   host.spool_path = [](const taskpool_call* call) { return self(call).spool.c_str(); };
   return host;
@@ -77,13 +78,13 @@ BOOST_AUTO_TEST_CASE(the_module_has_one_function) {
 }
 
 BOOST_AUTO_TEST_CASE(a_non_zero_exit_is_a_result) {
-  FakeCall call{R"(["sh", "-c", "echo hello; exit 9"])"};
+  FakeCall call{R"(["sh", "-c", "echo hello $TASKPOOL_TASK; exit 9"])"};
   BOOST_TEST(call.run() == 0);
   const auto result = call.result_json();
   BOOST_TEST(result["exit_code"] == 9);
   BOOST_TEST(result["signal"] == 0);
-  BOOST_TEST(result["stdout"] == "hello\n");
-  BOOST_TEST(result["stdout_bytes"] == 6);
+  BOOST_TEST(result["stdout"] == "hello 7/2\n");
+  BOOST_TEST(result["stdout_bytes"] == 10);
   BOOST_TEST(result["stderr"] == "");
   BOOST_TEST(result["truncated"] == false);
   BOOST_TEST(result["pid"].get<int>() > 0);
