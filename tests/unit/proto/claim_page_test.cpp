@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <boost/test/unit_test.hpp>
+#include <cstddef>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -16,6 +17,20 @@ std::unique_ptr<ClaimPage> page_from(Ticket first) {
   page->claim = Claim{first, first}.pack();
   return page;
 }
+
+// The table in PROTOCOL.md, section 3.2: runtimes in other languages rely on it.
+static_assert(offsetof(ClaimPage, magic) == 0);
+static_assert(offsetof(ClaimPage, outbox_capacity) == 4);
+static_assert(offsetof(ClaimPage, claim) == 64);
+static_assert(offsetof(ClaimPage, interrupt) == 72);
+static_assert(offsetof(ClaimPage, running) == 128);
+static_assert(offsetof(ClaimPage, busy) == 132);
+static_assert(offsetof(ClaimPage, finished) == 136);
+static_assert(offsetof(ClaimPage, outbox_bytes) == 140);
+static_assert(offsetof(ClaimPage, outbox_resets) == 144);
+static_assert(offsetof(ClaimPage, started_ns) == 152);
+static_assert(offsetof(ClaimPage, worked_ns) == 160);
+static_assert(kOutboxOffset == 4096 && kOutboxBytes == 2u << 20);
 
 BOOST_AUTO_TEST_SUITE(claim_page)
 
