@@ -1,7 +1,7 @@
 #include "daemon/runtime/command.hpp"
 
-#include <cstdlib>
-#include <new>
+#include <algorithm>
+#include <exception>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -26,11 +26,13 @@ int fail_call(const taskpool_call* call, int code, const char* type, const std::
   return 1;
 }
 
-/// Where a task's output is kept for those who follow it: named by numbers that the supervisor knows too.
+/// Where a task's output is kept for those who follow it: named by the task, whose name the supervisor knows too.
 std::string kept_path(const taskpool_call& call, std::string_view suffix) {
   const std::string spool = call.host->spool_path(&call);
   if (spool.empty()) return {};
-  return spool + "/" + std::to_string(call.job) + "-" + std::to_string(call.index) + std::string{suffix};
+  std::string name = call.host->task(&call);
+  std::replace(name.begin(), name.end(), '/', '-');  // an item of a job is "JOB/INDEX"
+  return spool + "/" + name + std::string{suffix};
 }
 
 Json to_json(const CommandOutcome& outcome) {

@@ -116,7 +116,7 @@ BOOST_AUTO_TEST_CASE(a_stopped_command_is_a_cancelled_task) {
   BOOST_TEST(call.error_signal == SIGTERM);
 }
 
-BOOST_AUTO_TEST_CASE(kept_output_is_named_by_job_and_index) {
+BOOST_AUTO_TEST_CASE(kept_output_is_named_by_the_task) {
   std::string folder = "/tmp/taskpool-spool-XXXXXX";
   BOOST_REQUIRE(::mkdtemp(folder.data()) != nullptr);
   FakeCall call{R"(["echo", "x"])", R"({"keep_output": true})"};
