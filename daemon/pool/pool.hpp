@@ -31,11 +31,11 @@ struct Services {
   std::uint32_t last_worker = 0;  ///< Workers are numbered over all pools.
   std::uint32_t lent_workers = 0;
   /// Somebody failed and nobody is there to be told.
-  std::function<void(const queue::Job&, std::uint32_t index, const ErrorHead&)> on_uncollected;
+  std::function<void(const queue::Job&, std::uint32_t index, const ErrorHead&)> on_uncollected{};
   /// A job has ended and its listener knows; it may be released right after.
-  std::function<void(queue::Job&)> on_ended;
+  std::function<void(queue::Job&)> on_ended{};
   /// A secret that nobody can guess.
-  std::function<std::string()> make_token;
+  std::function<std::string()> make_token{};
 };
 
 /// A queue of work and the workers that run it. Keeps as many workers as it should have, gives them work, tells the jobs'
@@ -88,6 +88,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   /// True if the current generation has it, or might have it, or is not known yet.
   bool may_have(const std::string& name) const;
   std::vector<std::string> function_names() const;
+  std::size_t known_functions() const { return functions_.size(); }
   /// Nothing of the job starts any more, and what runs is asked to stop, and killed after the grace. The job may be gone when this
   /// returns. `code` is what its unfinished tasks end with.
   void cancel(queue::Job& job, bool force, Errc code = Errc::cancelled);

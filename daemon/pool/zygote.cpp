@@ -6,6 +6,7 @@
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <set>
 
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/wire/spawn.hpp"
@@ -21,7 +22,15 @@ namespace {
 constexpr int kControlFd = 3;
 /// How long a zygote may take to exit after its channel closed.
 constexpr std::chrono::seconds kExitGrace{2};
+
+/// The zygotes that only their own coroutine may reap. The supervisor has one thread.
+std::set<pid_t>& unreaped() {
+  static std::set<pid_t> pids;
+  return pids;
+}
 }  // namespace
+
+bool Zygote::is_ours(pid_t pid) { return unreaped().contains(pid); }
 
 Result<ZygotePtr> Zygote::start(wire::Turn& turn, const ZygoteKey& key, std::uint64_t generation,
                                 std::function<void(Zygote&)> changed) {
@@ -38,8 +47,9 @@ Result<ZygotePtr> Zygote::start(wire::Turn& turn, const ZygoteKey& key, std::uin
   if (!watched) return errno_error("duplicate a pidfd");
   auto zygote =
       std::make_shared<Zygote>(turn, generation, std::move(*child), std::move(ends->first), std::move(changed));
+  unreaped().insert(zygote->pid());
   zygote->channel_->send(Prefix{.op = Op::start}, encode(Start{key.runtime, key.modules, key.spool}));
-  wire::spawn(turn.io(), run(zygote->channel_, zygote, turn, std::move(watched)), [](const std::string&) {});
+  wire::spawn(turn.io(), run(zygote->channel_, zygote, turn, std::move(watched), zygote->pid()), [](const std::string&) {});
   return zygote;
 }
 
@@ -69,7 +79,7 @@ class WeakSink : public wire::FrameSink {
 }  // namespace
 
 asio::awaitable<void> Zygote::run(std::shared_ptr<wire::Channel> channel, std::weak_ptr<Zygote> zygote,
-                                  wire::Turn& turn, os::UniqueFd pidfd) {
+                                  wire::Turn& turn, os::UniqueFd pidfd, pid_t pid) {
   WeakSink sink{zygote};
   const auto ended = co_await channel->read(sink);
   channel->close();
@@ -84,6 +94,7 @@ asio::awaitable<void> Zygote::run(std::shared_ptr<wire::Channel> channel, std::w
     co_await exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple);
   }
   const auto status = os::try_reap(pidfd);
+  unreaped().erase(pid);
   if (const auto alive = zygote.lock()) {
     std::string why = ended ? "" : ended.error().detail + "; ";
     if (status) why += os::describe(*status);

@@ -52,6 +52,9 @@ class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygot
   static Result<ZygotePtr> start(wire::Turn& turn, const ZygoteKey& key, std::uint64_t generation,
                                  std::function<void(Zygote&)> changed);
 
+  /// True for the pid of a zygote that was not reaped yet.
+  static bool is_ours(pid_t pid);
+
   State state() const { return state_; }
   std::uint64_t generation() const { return generation_; }
   pid_t pid() const { return child_.pid; }
@@ -79,7 +82,7 @@ class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygot
 
  private:
   static boost::asio::awaitable<void> run(std::shared_ptr<wire::Channel> channel, std::weak_ptr<Zygote> zygote,
-                                          wire::Turn& turn, os::UniqueFd pidfd);
+                                          wire::Turn& turn, os::UniqueFd pidfd, pid_t pid);
   ZygoteUser* find_user(std::uint32_t worker);
   void set_failed(std::string why);
 

@@ -43,6 +43,8 @@ class Keeper : public queue::Listener {
                       std::uint64_t index);
   /// Forgets a finished job; it is gone when this returns.
   void drop(queue::Job& job);
+  /// Waits for nothing any more: the daemon ends.
+  void stop() { timer_.cancel(); }
   /// Jobs kept or still running that somebody may ask for: a private daemon does not leave while there are any.
   std::size_t size() const { return records_.size(); }
   /// Called with the number of a job whose record goes: removes what else is kept of it.

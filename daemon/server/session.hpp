@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -101,11 +102,20 @@ class Session : public wire::FrameSink, public queue::Listener {
   Result<queue::Job*> open_job(const Binding& binding, std::uint64_t request, bool is_map);
   Result<void> check_room(const Binding& binding, const FrameView& frame) const;
   Result<void> check_references(const FrameView& frame) const;
-  Result<queue::BlockPtr> make_block(queue::Job& job, const FrameView& frame);
-  Result<std::vector<std::byte>> copy_references(queue::Job& job, std::span<const std::byte> references);
+  /// A body of references that were moved to the daemon's own arena, and the regions there.
+  struct Moved {
+    std::vector<std::byte> body;
+    std::vector<ArenaRef> regions;
+  };
+  /// Work that outlives the session cannot leave its arguments in the session's arena: copies them. Empty if there is
+  /// nothing to copy. Errors: `body_too_large`, `out_of_space`.
+  Result<Moved> move_inputs(const queue::PreparedCall& prepared, const FrameView& frame);
+  void add_items(queue::Job& job, const FrameView& frame, Moved moved);
   Result<std::uint32_t> depth() const;
   bool join(const Binding& binding, std::uint64_t request);
+  /// Sends a kept job's outcomes when it has ended, now or later.
   void answer_at_end(queue::Job& job, std::uint64_t request);
+  bool answer(queue::Job& ended, std::uint64_t request, std::uint64_t index = 0);
 
   // op_tasks.cpp
   Result<queue::Job*> find_task(const std::string& text) const;

@@ -22,6 +22,8 @@ class Waiters {
            std::function<void(queue::Job*)> call);
   void on_ended(queue::Job& job);
   void forget(std::uint32_t session);
+  /// Waits for nothing any more: the daemon ends.
+  void stop() { timer_.cancel(); }
 
  private:
   struct Waiter {

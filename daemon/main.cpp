@@ -1,0 +1,49 @@
+#include <cstdio>
+#include <exception>
+
+#include "daemon/app.hpp"
+#include "daemon/config.hpp"
+
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr int kExitConfig = 78;  // EX_CONFIG, sysexits.h
+
+int run(int argc, const char* const* argv) {
+  using Action = taskpool::CommandLine::Action;
+  auto command_line = taskpool::parse_command_line(argc, argv);
+  if (command_line.action == Action::help) {
+    std::fputs(command_line.text.c_str(), stdout);
+    return 0;
+  }
+  if (command_line.action == Action::refused) {
+    std::fprintf(stderr, "taskpoold: %s\n", command_line.text.c_str());
+    return kExitUsage;
+  }
+  auto config = taskpool::load_config(command_line);
+  if (!config) {
+    std::fprintf(stderr, "taskpoold: %s\n", config.error().detail.c_str());
+    return kExitConfig;
+  }
+  if (command_line.action == Action::check_config) {
+    std::puts("the configuration is good");
+    return 0;
+  }
+  if (command_line.action == Action::print_config) {
+    std::fputs(taskpool::to_toml(*config).c_str(), stdout);
+    return 0;
+  }
+  taskpool::App app{std::move(*config), std::move(command_line)};
+  return app.run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "taskpoold: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,144 @@
+#include <fmt/core.h>
+
+#include "daemon/server/rows.hpp"
+#include "daemon/server/session.hpp"
+#include "proto/codec.hpp"
+
+/// Requests about pools: `pools`, `workers`, `functions`, `pool_open`, `pool_close`, `pool_resize`, `pool_pause`, `pool_resume`.
+namespace taskpool::server {
+
+namespace {
+/// Descriptors that become a worker's standard input, output and error.
+constexpr std::size_t kStdio = 3;
+}  // namespace
+
+Result<std::shared_ptr<pool::Pool>> Session::find_pool(const std::string& name, bool to_change) const {
+  auto pool = core_.pools.find(name, number_);
+  if (!pool) return fail(Errc::unknown_pool, "pool: there is no '" + name + "'");
+  if (to_change && pool->owner_session() != number_ && !is_admin())
+    return fail(Errc::permission_denied, "pool '" + pool->name() + "' may be changed by root and the daemon's user");
+  return pool;
+}
+
+Result<std::shared_ptr<pool::Pool>> Session::pool_to_change(const FrameView& frame) const {
+  const auto wanted = decode<PoolName>(frame.head);
+  if (!wanted) return wanted.error();
+  return find_pool(wanted->pool, true);
+}
+
+Result<void> Session::workers(const FrameView& frame) {
+  const auto wanted = decode<PoolName>(frame.head);
+  if (!wanted) return wanted.error();
+  auto rows = nlohmann::json::array();
+  for (const auto& pool : core_.pools.all())
+    if (wanted->pool.empty() || pool->name() == wanted->pool)
+      for (const auto& worker : pool->workers()) rows.push_back(worker_row(core_, *pool, *worker));
+  reply(frame.prefix.request, {{"workers", std::move(rows)}});
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::pools(const FrameView& frame) {
+  auto rows = nlohmann::json::array();
+  for (const auto& pool : core_.pools.all()) rows.push_back(pool_row(core_, *pool));
+  reply(frame.prefix.request, {{"pools", std::move(rows)}});
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::functions(const FrameView& frame) {
+  const auto wanted = decode<PoolName>(frame.head);
+  if (!wanted) return wanted.error();
+  const auto pool = find_pool(wanted->pool, false);
+  if (!pool) return pool.error();
+  auto rows = nlohmann::json::array();
+  if (const auto& zygote = (*pool)->zygote())
+    for (const auto& function : zygote->functions())
+      rows.push_back({{"name", function.name},
+                      {"signature", function.signature},
+                      {"doc", function.doc},
+                      {"array", function.array}});
+  reply(frame.prefix.request, {{"functions", std::move(rows)}});
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::pool_open(const FrameView& frame, std::vector<os::UniqueFd> fds) {
+  auto open = decode<PoolOpen>(frame.head);
+  if (!open) return open.error();
+  if (fds.size() > kStdio) return fail(Errc::bad_message, "fds: a pool takes up to three, as standard streams");
+  if (core_.admin.is_draining()) return fail(Errc::draining, "the daemon takes no new work");
+  PoolConfig config;
+  config.name = std::move(open->name);
+  config.runtime = std::move(open->runtime);
+  config.workers = open->workers;
+  config.modules = std::move(open->modules);
+  config.environment = std::move(open->environment);
+  config.cwd = std::move(open->cwd);
+  config.initializer = std::move(open->initializer);
+  config.initializer_arguments = std::move(open->initializer_arguments);
+  config.max_tasks_per_worker = open->max_tasks_per_worker;
+  config.max_worker_memory = open->max_worker_memory;
+  config.timeout = std::chrono::milliseconds{open->timeout_ms};
+  config.priority = open->priority;
+  if (open->max_queued > 0) config.max_queued = open->max_queued;
+  if (!config.modules.empty() && !is_admin())
+    return fail(Errc::permission_denied, "modules: loading code is for root and the daemon's user");
+  if (config.modules.empty() && config.runtime == "native" && !core_.config.pools.empty())
+    config.modules = core_.config.pools.front().modules;
+  auto pool = core_.pools.open(std::move(config), number_, std::move(fds));
+  if (!pool) return pool.error();
+  const auto answer = [to = later(), request = frame.prefix.request, name = (*pool)->name()](const std::string& error) {
+    to([&](Session& session) {
+      if (error.empty()) return session.reply(request, {{"pool", name}});
+      session.reply_error(request, fail(Errc::start_failed, error));
+      if (const auto failed = session.core_.pools.find(name, session.number_)) failed->close(true, {});
+      session.core_.turn.end_later();
+    });
+  };
+  // It may have failed already, or have found a warm zygote; the answer is the same.
+  if (!(*pool)->last_error().empty())
+    answer((*pool)->last_error());
+  else
+    (*pool)->on_started = answer;
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::pool_close(const FrameView& frame) {
+  const auto wanted = decode<PoolName>(frame.head);
+  if (!wanted) return wanted.error();
+  const auto pool = find_pool(wanted->pool, true);
+  if (!pool) return pool.error();
+  if ((*pool)->owner_session() == 0)
+    return fail(Errc::permission_denied, "pool '" + (*pool)->name() + "' is the config's: it ends with a reload");
+  (*pool)->close(wanted->terminate, [to = later(), request = frame.prefix.request] {
+    to([&](Session& session) { session.reply(request, nlohmann::json::object()); });
+  });
+  core_.turn.end_later();
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::pool_resize(const FrameView& frame) {
+  const auto wanted = decode<PoolResize>(frame.head);
+  if (!wanted) return wanted.error();
+  const auto pool = find_pool(wanted->pool, true);
+  if (!pool) return pool.error();
+  (*pool)->resize(wanted->workers);
+  reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"workers", wanted->workers}});
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::pool_pause(const FrameView& frame) {
+  const auto pool = pool_to_change(frame);
+  if (!pool) return pool.error();
+  (*pool)->set_paused(true);
+  reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"paused", true}});
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::pool_resume(const FrameView& frame) {
+  const auto pool = pool_to_change(frame);
+  if (!pool) return pool.error();
+  (*pool)->set_paused(false);
+  reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"paused", false}});
+  return boost::system::in_place_value;
+}
+
+}  // namespace taskpool::server

@@ -1,0 +1,88 @@
+#include "daemon/server/server.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include "daemon/log.hpp"
+#include "daemon/wire/spawn.hpp"
+
+namespace taskpool::server {
+
+namespace {
+/// How long to accept nobody after the system had no descriptor or memory for a client.
+constexpr std::chrono::milliseconds kPauseAfterFailure{100};
+}  // namespace
+
+Server::Server(Core& core) : core_{core}, pause_{core.turn.io()} {}
+Server::~Server() = default;
+
+void Server::serve(int listening) {
+  listening_ = std::make_unique<boost::asio::posix::stream_descriptor>(core_.turn.io(),
+                                                                       ::fcntl(listening, F_DUPFD_CLOEXEC, 0));
+  wire::spawn(core_.turn.io(), accept(), [](const std::string& error) {
+    if (!error.empty()) log::error("bug", {{"what", "accept"}, {"error", error}});
+  });
+}
+
+boost::asio::awaitable<void> Server::accept() {
+  while (!stopped_) {
+    const auto [error] =
+        co_await listening_->async_wait(boost::asio::posix::descriptor_base::wait_read, wire::kTuple);
+    if (error) co_return;
+    if (accept_once()) continue;
+    pause_.expires_after(kPauseAfterFailure);
+    co_await pause_.async_wait(wire::kTuple);
+  }
+}
+
+bool Server::accept_once() {
+  os::UniqueFd socket{::accept4(listening_->native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+  if (!socket) {
+    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return true;
+    log::error("accept", {{"error", errno_error("accept").detail}, {"retrying_in_ms", kPauseAfterFailure.count()}});
+    return false;
+  }
+  if (sessions_.size() >= core_.config.max_sessions) {
+    ++core_.metrics.sessions_refused;
+    log::warning("session_refused", {{"max_sessions", core_.config.max_sessions}});
+    return true;
+  }
+  open(std::move(socket));
+  return true;
+}
+
+void Server::open(os::UniqueFd socket) {
+  const auto peer = os::peer_credentials(socket.get());
+  if (!peer) {
+    log::error("peer_credentials", {{"error", peer.error().detail}});
+    return;
+  }
+  if (++last_session_ == 0) ++last_session_;  // 0 is the daemon itself
+  const auto number = last_session_;
+  auto session = std::make_unique<Session>(core_, std::move(socket), *peer, number);
+  auto& running = *session;
+  sessions_.emplace(number, std::move(session));
+  ++core_.metrics.sessions_opened;
+  core_.metrics.sessions_open = sessions_.size();
+  log::debug("session_opened", {{"session", number}, {"uid", peer->uid}, {"pid", peer->pid}});
+  wire::spawn(core_.turn.io(), running.run(), [this, number](const std::string& error) {
+    if (!error.empty()) log::error("bug", {{"what", "session"}, {"session", number}, {"error", error}});
+    sessions_.erase(number);
+    core_.metrics.sessions_open = sessions_.size();
+    log::debug("session_ended", {{"session", number}});
+    if (on_ended) on_ended();
+  });
+}
+
+void Server::stop_accepting() {
+  stopped_ = true;
+  boost::system::error_code ignored;
+  if (listening_) listening_->cancel(ignored);
+  pause_.cancel();
+}
+
+void Server::close_all() {
+  for (const auto& [number, session] : sessions_) session->close();
+}
+
+}  // namespace taskpool::server

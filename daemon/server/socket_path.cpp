@@ -1,0 +1,88 @@
+#include "daemon/server/socket_path.hpp"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <grp.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace taskpool::server {
+
+namespace {
+
+/// Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.
+constexpr int kBacklog = 1024;
+
+Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return boost::system::in_place_value;
+    return errno_error("socket '" + path + "'");
+  }
+  if (!S_ISSOCK(status.st_mode)) return fail(Errc::bad_argument, "socket: '" + path + "' exists and is not a socket");
+  const os::UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  if (!probe) return errno_error("socket");
+  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN)
+    return fail(Errc::already_running, "socket: somebody listens on '" + path + "'");
+  if (errno != ECONNREFUSED) return errno_error("socket '" + path + "'");
+  if (::unlink(path.c_str()) != 0) return errno_error("remove the stale socket '" + path + "'");
+  return boost::system::in_place_value;
+}
+
+Result<void> set_access(const std::string& path, mode_t mode, const std::string& group) {
+  if (!group.empty()) {
+    const auto* const entry = ::getgrnam(group.c_str());
+    if (entry == nullptr) return fail(Errc::bad_argument, "socket_group: there is no group '" + group + "'");
+    if (::lchown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0)
+      return errno_error("socket_group '" + group + "'");
+  }
+  if (::chmod(path.c_str(), mode) != 0) return errno_error("socket_mode of '" + path + "'");
+  return boost::system::in_place_value;
+}
+
+}  // namespace
+
+Result<SocketPath> SocketPath::listen(const std::string& path, mode_t mode, const std::string& group) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    return fail(Errc::bad_argument, fmt::format("socket: '{}' is longer than {} bytes", path, sizeof address.sun_path - 1));
+  std::memcpy(address.sun_path, path.c_str(), path.size());
+
+  os::UniqueFd lock{::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (!lock) return errno_error("open '" + path + ".lock'");
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return fail(Errc::already_running, "socket: another taskpoold serves '" + path + "'");
+    return errno_error("lock '" + path + ".lock'");
+  }
+  if (const auto removed = remove_stale(path, address); !removed) return removed.error();
+
+  os::UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  if (!socket) return errno_error("socket");
+  const auto before = ::umask(0177);  // nobody gets in before the mode is set
+  const int bound = ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int why = errno;
+  ::umask(before);
+  if (bound != 0) return errno_error("socket '" + path + "'", why);
+  SocketPath made{path, std::move(socket), std::move(lock)};
+  if (const auto set = set_access(path, mode, group); !set) return set.error();
+  if (::listen(made.fd(), kBacklog) != 0) return errno_error("listen on '" + path + "'");
+  return made;
+}
+
+SocketPath::~SocketPath() { close(); }
+
+void SocketPath::close() {
+  if (!socket_) return;
+  socket_.reset();
+  ::unlink(path_.c_str());
+  // The lock's file stays: removing it would let two daemons lock two files of one name.
+  lock_.reset();
+}
+
+}  // namespace taskpool::server

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "daemon/os/unique_fd.hpp"
+#include "proto/result.hpp"
+
+namespace taskpool::server {
+
+/// A listening Unix socket and the lock that proves that this daemon, and no other, serves its path. Both end with it: the path is
+/// removed.
+class SocketPath {
+ public:
+  /// Listens on `path`. A stale socket, left by a daemon that was killed, is removed once the lock beside it was taken and a
+  /// connection was refused. Errors: `already_running`; `system`; `bad_argument` (the path is too long, or is not a socket).
+  static Result<SocketPath> listen(const std::string& path, mode_t mode, const std::string& group);
+
+  SocketPath(SocketPath&&) = default;
+  SocketPath& operator=(SocketPath&&) = delete;
+  ~SocketPath();
+
+  int fd() const { return socket_.get(); }
+  const std::string& path() const { return path_; }
+  /// Stops listening and removes the path: later clients find no daemon.
+  void close();
+
+ private:
+  SocketPath(std::string path, os::UniqueFd socket, os::UniqueFd lock)
+      : path_{std::move(path)}, socket_{std::move(socket)}, lock_{std::move(lock)} {}
+
+  std::string path_;
+  os::UniqueFd socket_;
+  os::UniqueFd lock_;
+};
+
+}  // namespace taskpool::server

@@ -1,0 +1,348 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "daemon/log.hpp"
+#include "daemon/server/near_names.hpp"
+#include "daemon/server/session.hpp"
+#include "proto/codec.hpp"
+
+/// How jobs come to be: `prepare`, `apply`, `map`, `input`.
+namespace taskpool::server {
+
+namespace {
+
+/// Names that one pool remembers of an open runtime, whose functions nobody lists.
+constexpr std::size_t kMaxFunctions = 100'000;
+
+/// Checks the body of an `apply`: one item.
+Result<void> check_single(const FrameView& frame) {
+  const auto& prefix = frame.prefix;
+  if ((prefix.flags & kInArena) != 0) {
+    if (frame.body.size() != sizeof(ArenaRef)) return fail(Errc::bad_message, "body: want one reference");
+    const auto width = element_bytes(prefix.encoding);
+    const auto bytes = load<ArenaRef>(frame.body.data()).bytes;
+    if (width > 0 && bytes != std::uint64_t{width} * prefix.count)
+      return fail(Errc::bad_message, "count: not the elements of the array");
+    return boost::system::in_place_value;
+  }
+  if (frame.body.size() > kMaxInlineItemBytes)
+    return fail(Errc::body_too_large, fmt::format("body: {} bytes; above {} it travels in an arena", frame.body.size(),
+                                                  kMaxInlineItemBytes));
+  const auto width = element_bytes(prefix.encoding);
+  if (width > 0 && frame.body.size() != std::size_t{prefix.count} * width)
+    return fail(Errc::bad_message, "count: not the elements of the array");
+  return boost::system::in_place_value;
+}
+
+}  // namespace
+
+Result<Binding> Session::bind(Call call) {
+  Binding binding;
+  binding.pool = core_.pools.find(call.pool, number_);
+  if (!binding.pool) return fail(Errc::unknown_pool, "pool: there is no '" + call.pool + "'");
+  auto& pool = *binding.pool;
+  if (call.function.empty()) return fail(Errc::bad_message, "function: missing");
+  if (!pool.may_have(call.function))
+    return fail(Errc::unknown_function, fmt::format("function: '{}' is not in pool '{}'{}", call.function, pool.name(),
+                                                    near_names(call.function, pool.function_names())));
+  auto prepared = boost::intrusive_ptr<queue::PreparedCall>{new queue::PreparedCall};
+  prepared->function = &pool.function(call.function);
+  if (pool.known_functions() > kMaxFunctions)
+    return fail(Errc::limit_reached, fmt::format("function: the pool has seen {} names", kMaxFunctions));
+  prepared->timeout = call.timeout_ms ? std::chrono::milliseconds{*call.timeout_ms} : pool.config().timeout;
+  prepared->soft_timeout = std::chrono::milliseconds{call.soft_timeout_ms};
+  prepared->priority = call.priority.value_or(pool.config().priority);
+  const bool keeps = call.detached || !call.idempotency_key.empty();
+  prepared->call = std::move(call);
+  binding.turn = &pool.queue().turn_of(peer_.uid, keeps ? 0 : number_, prepared->priority);
+  binding.call = std::move(prepared);
+  if (paused_) pool.queue().pause_session(peer_.uid, number_, true);
+  return binding;
+}
+
+Result<void> Session::prepare(const FrameView& frame) {
+  const auto number = frame.prefix.target;
+  if (number == 0 || number > kMaxPreparedCalls)
+    return fail(Errc::bad_message, fmt::format("target: want 1 to {}", kMaxPreparedCalls));
+  if (prepared_.size() <= number) prepared_.resize(number + 1);
+  auto call = decode<Call>(frame.head);
+  auto binding = call ? bind(std::move(*call)) : Result<Binding>{call.error()};
+  if (!binding) {
+    prepared_[number] = Binding{};
+    prepared_[number].error = binding.error();
+    return binding.error();
+  }
+  prepared_[number] = std::move(*binding);
+  reply(frame.prefix.request, nlohmann::json::object());
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::forget(const FrameView& frame) {
+  if (frame.prefix.target < prepared_.size()) prepared_[frame.prefix.target] = Binding{};
+  return boost::system::in_place_value;
+}
+
+Result<const Binding*> Session::binding_of(const FrameView& frame, Binding& own) {
+  const auto number = frame.prefix.target;
+  if (number == 0) {
+    auto call = decode<Call>(frame.head);
+    if (!call) return call.error();
+    auto bound = bind(std::move(*call));
+    if (!bound) return bound.error();
+    own = std::move(*bound);
+    return &own;
+  }
+  if (!frame.head.empty()) return fail(Errc::bad_message, "head: a prepared call has its options already");
+  if (number >= prepared_.size() || (!prepared_[number].call && !prepared_[number].error))
+    return fail(Errc::bad_message, fmt::format("target: {} was not prepared", number));
+  auto& binding = prepared_[number];
+  if (binding.error && binding.call == nullptr) return *binding.error;
+  if (!binding.pool->may_have(binding.call->call.function))
+    return fail(Errc::unknown_function,
+                fmt::format("function: '{}' is not in pool '{}'{}", binding.call->call.function, binding.pool->name(),
+                            near_names(binding.call->call.function, binding.pool->function_names())));
+  return &binding;
+}
+
+Result<std::uint32_t> Session::depth() const {
+  const auto worker = parent_worker_.lock();
+  if (!worker || worker->is_idle()) return 0u;
+  const auto running = worker->running();
+  const auto& parent = running ? *running->assignment->job : *worker->assignments().front().job;
+  const auto depth = parent.depth + 1;
+  if (depth > core_.config.max_nesting)
+    return fail(Errc::nesting_too_deep, fmt::format("max_nesting: task {} is {} deep already",
+                                                    core_.jobs.text(parent.id), parent.depth));
+  return depth;
+}
+
+Result<void> Session::check_references(const FrameView& frame) const {
+  if ((frame.prefix.flags & kInArena) == 0) return boost::system::in_place_value;
+  for (std::size_t at = 0; at + sizeof(ArenaRef) <= frame.body.size(); at += sizeof(ArenaRef))
+    if (const auto reference = load<ArenaRef>(frame.body.data() + at); !core_.arenas.is_up(number_, reference))
+      return fail(Errc::bad_message, fmt::format("body: segment {}, offset {}, {} bytes is not in the up arena",
+                                                 reference.segment, reference.offset, reference.bytes));
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::check_room(const Binding& binding, const FrameView& frame) const {
+  const auto& pool = *binding.pool;
+  if (core_.admin.is_draining()) return fail(Errc::draining, "the daemon takes no new work");
+  if (pool.is_closing()) return fail(Errc::pool_closed, "pool '" + pool.name() + "' is closing");
+  const auto most = pool.config().max_queued > 0 ? pool.config().max_queued : PoolConfig{}.max_queued;
+  if (binding.pool->queue().waiting() + frame.prefix.count > most)
+    return fail(Errc::queue_full, fmt::format("max_queued: {} tasks wait in pool '{}'", binding.pool->queue().waiting(),
+                                              pool.name()));
+  if (quota_->bytes + frame.body.size() > core_.config.session_queued_bytes)
+    return fail(Errc::queue_full, fmt::format("session_queued_bytes: {} of {} are taken", quota_->bytes,
+                                              core_.config.session_queued_bytes));
+  return boost::system::in_place_value;
+}
+
+Result<queue::Job*> Session::open_job(const Binding& binding, std::uint64_t request, bool is_map) {
+  const auto deep = depth();
+  if (!deep) return deep.error();
+  auto* job = core_.jobs.create();
+  if (job == nullptr)
+    return fail(Errc::queue_full, fmt::format("the daemon knows {} jobs", queue::JobTable::kMaxJobs));
+  const auto& call = binding.call->call;
+  job->call = binding.call;
+  job->pool = binding.pool.get();
+  job->turn = binding.turn;
+  job->request = request;
+  job->uid = peer_.uid;
+  job->depth = *deep;
+  job->is_map = is_map;
+  job->accepted = core_.turn.now();
+  if (call.detached || !call.idempotency_key.empty()) {
+    std::optional<Keeper::Key> key;
+    if (!call.idempotency_key.empty()) key = Keeper::Key{peer_.uid, binding.pool->name(), call.idempotency_key};
+    core_.keeper.adopt(*job, std::move(key));
+  } else {
+    job->session = number_;
+    job->listener = this;
+    jobs_.push_back(*job);
+  }
+  ++core_.metrics.jobs_submitted;
+  binding.pool->queue().accept(*job);
+  return job;
+}
+
+Result<Session::Moved> Session::move_inputs(const queue::PreparedCall& prepared, const FrameView& frame) {
+  Moved moved;
+  const auto& call = prepared.call;
+  const bool outlives = call.detached || !call.idempotency_key.empty();
+  if ((frame.prefix.flags & kInArena) == 0 || !outlives) return moved;
+  moved.body.assign(frame.body.begin(), frame.body.end());
+  for (std::size_t at = 0; at + sizeof(ArenaRef) <= moved.body.size(); at += sizeof(ArenaRef)) {
+    const auto from = load<ArenaRef>(moved.body.data() + at);
+    if (from.bytes == 0) continue;
+    const auto most = core_.config.detached_body_bytes;
+    auto into = from.bytes > most ? Result<ArenaRef>{fail(Errc::body_too_large, fmt::format("detached_body_bytes: {} bytes, {} at most",
+                                                                           from.bytes, most))}
+                                  : core_.arenas.allocate_own(from.bytes);
+    if (!into) {
+      for (const auto& region : moved.regions) core_.arenas.release_own(region);
+      return into.error();
+    }
+    const auto source = core_.arenas.bytes(number_, false, from);
+    std::memcpy(core_.arenas.bytes(0, false, *into).data(), source.data(), source.size());
+    store(moved.body.data() + at, *into);
+    moved.regions.push_back(*into);
+  }
+  return moved;
+}
+
+void Session::add_items(queue::Job& job, const FrameView& frame, Moved moved) {
+  const auto& prefix = frame.prefix;
+  const std::span<const std::byte> body = moved.body.empty() ? frame.body : std::span<const std::byte>{moved.body};
+  auto block = job.is_map ? queue::Block::make(prefix.flags, prefix.encoding, job.total, prefix.count, body)
+                          : queue::Block::make_single(prefix.flags, prefix.encoding, prefix.count, body);
+  block->count_in(quota_);
+  if (!moved.regions.empty()) core_.keeper.add_inputs(job, std::move(moved.regions));
+  core_.metrics.tasks_submitted += block->count();
+  job.pool->queue().add_input(job, std::move(block));
+}
+
+bool Session::join(const Binding& binding, std::uint64_t request) {
+  const auto& call = binding.call->call;
+  if (call.idempotency_key.empty()) return false;
+  auto* const known = core_.keeper.find({peer_.uid, binding.pool->name(), call.idempotency_key});
+  if (known == nullptr) return false;
+  if (call.detached)
+    reply(request, {{"task", core_.jobs.text(known->id)}});
+  else
+    answer_at_end(*known, request);
+  return true;
+}
+
+bool Session::answer(queue::Job& ended, std::uint64_t request, std::uint64_t index) {
+  if (const auto sent = core_.keeper.replay(ended, channel_, request, number_, index); !sent) {
+    reply_error(request, sent.error());
+    return false;
+  }
+  if (!ended.is_map) return true;
+  const Done done{ended.total, ended.succeeded, ended.failed, ended.cancelled_items};
+  channel_.send(Prefix{.op = Op::done, .request = request}, encode(done));
+  return true;
+}
+
+void Session::answer_at_end(queue::Job& job, std::uint64_t request) {
+  if (job.ended) {
+    (void)answer(job, request);  // it says itself what is wrong
+    return;
+  }
+  core_.waiters.add(job.id, number_, std::nullopt, [to = later(), request](queue::Job* ended) {
+    to([&](Session& session) { (void)session.answer(*ended, request); });
+  });
+}
+
+Result<void> Session::apply(const FrameView& frame) {
+  Binding own;
+  const auto binding = binding_of(frame, own);
+  if (!binding) return binding.error();
+  if (const auto good = check_single(frame); !good) return good.error();
+  if (const auto good = check_references(frame); !good) return good.error();
+  if (const auto room = check_room(**binding, frame); !room) return room.error();
+  const auto request = frame.prefix.request;
+  if (join(**binding, request)) return boost::system::in_place_value;
+
+  auto moved = move_inputs(*(*binding)->call, frame);
+  if (!moved) return moved.error();
+  auto opened = open_job(**binding, request, false);
+  if (!opened) {
+    for (const auto& region : moved->regions) core_.arenas.release_own(region);
+    return opened.error();
+  }
+  auto& job = **opened;
+  add_items(job, frame, std::move(*moved));
+  (*binding)->pool->queue().end_input(job);
+  const auto& call = (*binding)->call->call;
+  if (call.detached)
+    reply(request, {{"task", core_.jobs.text(job.id)}});
+  else if (job.listener != this)
+    answer_at_end(job, request);
+  else if (call.announce)
+    on_progress(job, 0, {});
+  core_.turn.end_later();
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::map(const FrameView& frame) {
+  const auto request = frame.prefix.request;
+  if (open_maps_.contains(request)) return fail(Errc::bad_message, fmt::format("request: {} is in use", request));
+  Binding own;
+  const auto binding = binding_of(frame, own);
+  if (!binding) return binding.error();
+  if (const auto good = check_items(frame.prefix.flags, frame.prefix.encoding, frame.prefix.count, frame.body); !good)
+    return good.error();
+  if (const auto good = check_references(frame); !good) return good.error();
+  if (const auto room = check_room(**binding, frame); !room) return room.error();
+  if (join(**binding, request)) return boost::system::in_place_value;
+
+  auto opened = open_job(**binding, request, true);
+  if (!opened) return opened.error();
+  auto& job = **opened;
+  const auto id = job.id;
+  open_maps_.emplace(request, id);
+  const auto& call = (*binding)->call->call;
+  if (call.detached)
+    reply(request, {{"task", core_.jobs.text(id)}});
+  else if (job.listener != this)
+    answer_at_end(job, request);
+  else if (call.announce)
+    on_progress(job, 0, {});
+  return input(frame);
+}
+
+Result<void> Session::input(const FrameView& frame) {
+  const auto request = frame.prefix.request;
+  const auto open = open_maps_.find(request);
+  // After its end, more input may still be on its way.
+  auto* const job = open == open_maps_.end() ? nullptr : core_.jobs.find(open->second);
+  if (job == nullptr || job->cancelled || job->ended) return boost::system::in_place_value;
+  auto& pool = *job->pool;
+  const auto& prefix = frame.prefix;
+  if (prefix.count > 0) {
+    const auto refuse = [&](const Error& error) {
+      log::debug("input_refused", {{"session", number_}, {"error", error.detail}});
+      ErrorHead head;
+      head.code = error.errc();
+      head.detail = error.detail;
+      channel_.send(Prefix{.op = Op::failed, .target = job->total, .count = prefix.count, .request = request}, encode(head));
+      pool.cancel(*job, false, error.errc());
+    };
+    Result<void> good = boost::system::in_place_value;
+    if (prefix.op == Op::input) {
+      good = check_items(prefix.flags, prefix.encoding, prefix.count, frame.body);
+      if (good) good = check_references(frame);
+    }
+    if (good && job->total > kMaxJobItems - prefix.count)
+      good = fail(Errc::limit_reached, fmt::format("count: a job has at most {} items", kMaxJobItems));
+    if (good && prefix.op == Op::input) {
+      if (quota_->bytes + frame.body.size() > core_.config.session_queued_bytes)
+        good = fail(Errc::queue_full, fmt::format("session_queued_bytes: {} of {} are taken", quota_->bytes,
+                                                  core_.config.session_queued_bytes));
+      else if (pool.config().max_queued > 0 && pool.queue().waiting() + prefix.count > pool.config().max_queued)
+        good = fail(Errc::queue_full, fmt::format("max_queued: {} tasks wait", pool.queue().waiting()));
+    }
+    auto moved = good ? move_inputs(*job->call, frame) : Result<Moved>{good.error()};
+    if (!moved) {
+      refuse(moved.error());
+      return boost::system::in_place_value;
+    }
+    add_items(*job, frame, std::move(*moved));
+  }
+  if ((prefix.flags & kLast) != 0) {
+    pool.queue().end_input(*job);
+    open_maps_.erase(request);
+    pool.settle(*job);
+  }
+  core_.turn.end_later();
+  return boost::system::in_place_value;
+}
+
+}  // namespace taskpool::server
