@@ -34,18 +34,12 @@ BlockPtr Block::make(std::uint8_t flags, Encoding encoding, std::uint32_t first,
 
 BlockPtr Block::make_single(std::uint8_t flags, Encoding encoding, std::uint32_t elements,
                             std::span<const std::byte> item) {
-  const bool packed = (flags & kInArena) == 0 && !is_array(encoding);
-  auto* block = allocate(item.size() + (packed ? sizeof(std::uint32_t) : 0));
+  auto* block = allocate(item.size());
   block->count_ = is_array(encoding) ? elements : 1;
   block->encoding_ = encoding;
   block->in_arena_ = (flags & kInArena) != 0;
   block->single_ = true;
-  auto* into = block->data();
-  if (packed) {
-    store(into, static_cast<std::uint32_t>(item.size()));
-    into += sizeof(std::uint32_t);
-  }
-  if (!item.empty()) std::memcpy(into, item.data(), item.size());
+  if (!item.empty()) std::memcpy(block->data(), item.data(), item.size());
   return BlockPtr{block};
 }
 

@@ -50,7 +50,7 @@ class Block {
   /// True if items have no lengths of their own: numbers of an array.
   bool is_numbers() const { return is_array(encoding_) && !single_; }
   /// True if the body begins with a table of lengths.
-  bool is_packed() const { return !in_arena_ && !is_array(encoding_); }
+  bool is_packed() const { return !in_arena_ && !single_ && !is_array(encoding_); }
   std::span<const std::byte> bytes() const { return {data(), size_}; }
   /// Bytes that this holds in memory: what quotas count. Arenas have bounds of their own.
   std::uint64_t quota_bytes() const { return sizeof(Block) + size_; }
