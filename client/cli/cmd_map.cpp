@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <optional>
 
 #include "client/cli/command_result.hpp"
 #include "client/cli/map_run.hpp"
@@ -17,7 +18,7 @@ constexpr std::size_t kOtherHeadBytes = 4096;
 struct MapFlags {
   CallFlags call;
   Format format = Format::json;
-  std::string command;
+  std::optional<std::string> command;  ///< --exec
   std::uint32_t chunk = 0;
   bool stop_on_error = false;
   bool star = false;
@@ -51,12 +52,12 @@ Result<MapPlan> plan_function(const MapFlags& flags, const Invocation& invocatio
 
 Result<MapPlan> plan_command(const MapFlags& flags, const Invocation& invocation) {
   if (flags.star) throw UsageError("--star is for functions");
-  auto words = CommandTemplate::parse(flags.command);
+  auto words = CommandTemplate::parse(*flags.command);
   if (!words) throw UsageError("--exec: " + words.error().detail);
   MapPlan plan;
   plan.words = invocation.all_words();
   plan.call = flags.call.command_call();
-  if (plan.call.name.empty()) plan.call.name = flags.command.substr(0, kMaxNameBytes);
+  if (plan.call.name.empty()) plan.call.name = flags.command->substr(0, kMaxNameBytes);
   plan.call.command = command_surroundings(kMaxFrameHeadBytes - kOtherHeadBytes).dump();
   plan.encode = [words = std::move(*words)](std::string_view input) { return to_command(words.fill(input)); };
   if (invocation.globals.json) {
@@ -111,7 +112,7 @@ Result<int> run_plan(const MapFlags& flags, const Invocation& invocation, MapPla
   if (!run) return run.error();
   if (!run->interrupted) plan.printer->finish();
   if (auto flushed = plan.printer->out().flush(); !flushed) return flushed.error();
-  return end_of(*run, *plan.printer, !flags.command.empty(), interrupts);
+  return end_of(*run, *plan.printer, flags.command.has_value(), interrupts);
 }
 
 }  // namespace
@@ -130,7 +131,7 @@ Run define_map(CLI::App& app) {
   app.add_flag("--progress,!--no-progress", flags->progress, "Show a progress bar; the default on a terminal");
   flags->call.define(app);
   return [flags](const Invocation& invocation) -> Result<int> {
-    auto plan = flags->command.empty() ? plan_function(*flags, invocation) : plan_command(*flags, invocation);
+    auto plan = flags->command ? plan_command(*flags, invocation) : plan_function(*flags, invocation);
     if (!plan) return plan.error();
     return run_plan(*flags, invocation, std::move(*plan));
   };

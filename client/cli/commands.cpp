@@ -192,6 +192,8 @@ void add_globals(CLI::App& app, Globals& globals) {
   app.add_flag("-q,--quiet", globals.quiet, "Print errors and results only");
 }
 
+bool takes_value(const CLI::Option& option) { return option.get_items_expected_min() > 0; }
+
 std::string overview() {
   std::string out =
       "taskpool runs functions and commands on a pool of warm worker processes.\n\n"
@@ -219,8 +221,14 @@ std::string help_page(const Command& command) {
   if (!command.about.empty()) out += fmt::format("\n{}\n", command.about);
   out += "\nExamples:\n" + indented(command.examples, "  ") + "\nOptions:\n";
   for (const auto* option : app.get_options()) {
-    auto names = option->get_name(false, true);
-    if (option->get_type_size() != 0) names += " " + option->get_type_name();
+    std::string names;
+    for (const auto& name : option->get_snames()) names += "-" + name + ", ";
+    for (const auto& name : option->get_lnames()) names += "--" + name + ", ";
+    names.erase(names.size() - 2);
+    if (takes_value(*option)) {
+      const auto type = option->get_type_name();  // with what CLI11 adds for a check: "N:UINT in [0 - 9]"
+      names += " " + type.substr(0, type.find(':'));
+    }
     if (names.size() > 24) names += "\n" + std::string(26, ' ');
     out += fmt::format("  {:<24}{}\n", names, option->get_description());
   }

@@ -76,6 +76,8 @@ std::string help_page(const Command& command);
 
 /// Makes `app` the one of a command, with its own options. The Run owns what they write to.
 Run define(const Command& command, CLI::App& app);
+/// False for a flag.
+bool takes_value(const CLI::Option& option);
 /// Adds the options of Globals.
 void add_globals(CLI::App& app, Globals& globals);
 

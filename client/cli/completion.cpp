@@ -16,7 +16,7 @@ const CLI::Option* find_option(const CLI::App& app, std::string_view word) {
 /// True if the word after `word` is its value.
 bool takes_next(const CLI::App& app, std::string_view word) {
   const auto* const option = is_option(word) ? find_option(app, word) : nullptr;
-  return option != nullptr && option->get_type_size() != 0;
+  return option != nullptr && takes_value(*option);
 }
 
 std::vector<Candidate> options_of(const CLI::App& app) {

@@ -16,6 +16,16 @@ namespace {
 /// A reader takes a pipe's 64 KiB at a time; more than that collected gains nothing.
 constexpr std::size_t kWriteBytes = 1u << 16;
 
+/// The bytes of the UTF-8 character that `text` begins with; 0 if it begins with none.
+std::size_t character_bytes(std::string_view text) {
+  const auto first = static_cast<unsigned char>(text[0]);
+  const std::size_t size = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  if (size > text.size()) return 0;
+  for (std::size_t i = 1; i < size; ++i)
+    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
+  return size;
+}
+
 }  // namespace
 
 std::string human_duration(std::chrono::milliseconds time) {
@@ -39,18 +49,17 @@ std::string human_bytes(std::uint64_t bytes) {
 std::string printable(std::string_view text) {
   std::string out;
   out.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
-    const bool is_c1 = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // U+0080..U+009F are controls as well
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else if (is_c1) {
-      out += fmt::format("\\x{:02x}", next);
-      ++i;
+  while (!text.empty()) {
+    const auto byte = static_cast<unsigned char>(text[0]);
+    const auto size = character_bytes(text);
+    const bool is_control = size == 1 ? byte < 0x20 || byte == 0x7f : byte == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0;
+    if (size == 0 || is_control) {
+      for (const char c : text.substr(0, std::max<std::size_t>(size, 1)))
+        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
     } else {
-      out += text[i];
+      out += text.substr(0, size);
     }
+    text.remove_prefix(std::max<std::size_t>(size, 1));
   }
   return out;
 }
