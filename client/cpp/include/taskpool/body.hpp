@@ -82,6 +82,7 @@ class UpBuffer {
   void give_back();
 
   std::span<std::byte> bytes_;
+  std::uint64_t place_bytes_ = 0;  ///< What the arena gave: bytes_, rounded up.
   std::shared_ptr<client::Mapping> mapping_;
   std::weak_ptr<client::Connection> connection_;
 };

@@ -119,6 +119,7 @@ class Client {
   ServerInfo server() const;
 
  private:
+  friend class Pool;
   explicit Client(std::shared_ptr<client::Session> session) : session_{std::move(session)} {}
   std::shared_ptr<client::Session> session_;
 };

@@ -16,8 +16,10 @@
 
 namespace taskpool {
 
+class Client;
 namespace client {
 class Session;
+struct Destination;
 struct Prepared;
 struct OwnedPool;
 }  // namespace client
@@ -163,7 +165,10 @@ class Pool {
   Result<void> close(bool terminate = false) const;
 
  private:
-  static RawFuture failed(const Error& error);
+  RawFuture failed(const Error& error) const;
+  Client client() const;
+  client::Destination destination_of(const std::string& function, const MapOptions* map = nullptr,
+                                     Encoding result_element = Encoding::none) const;
 
   template <class R, class Input>
   MapFuture<R> map_array(const std::string& function, std::span<const Input> values, const MapOptions& options) const {

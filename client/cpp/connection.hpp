@@ -1,0 +1,248 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "client/cpp/link.hpp"
+#include "client/cpp/mapping.hpp"
+#include "client/cpp/pending.hpp"
+#include "client/cpp/socket.hpp"
+#include "client/cpp/spin.hpp"
+#include "proto/arena_space.hpp"
+#include "proto/items.hpp"
+#include "taskpool/client.hpp"
+
+namespace taskpool::client {
+
+class Job;
+
+using Lock = std::unique_lock<std::mutex>;
+
+/// What a call frame names: a prepared call, or a head.
+struct Destination {
+  std::shared_ptr<Prepared> prepared;
+  std::string head;
+  bool repeatable = false;       ///< It has an idempotency key: safe to send again.
+  std::uint64_t pool_epoch = 0;  ///< As in Prepared.
+};
+
+/// One session with the daemon, over one socket at a time, for one process. Thread-safe.
+///
+/// It has no thread of its own. Whoever waits reads: one of the waiting threads is the leader, reads the socket without the
+/// lock and hands out what came to all; the others follow, each on a condition variable, and one of them leads next.
+/// Writing never blocks under the lock, and who has to wait for the socket to take more reads meanwhile, so that two full
+/// sockets never wait for each other.
+///
+/// Functions that take a Lock are called with it held and may release it in between; those named `locked` in their
+/// comment are called with it held and keep it.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  /// Not connected yet: the first call is. `link`, if any, is used for as long as it lives.
+  explicit Connection(ClientOptions options, std::optional<Link> link = {});
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  ~Connection();
+
+  /// Connects now if it is not. Error: why that failed.
+  Result<void> connect();
+  ServerInfo server();
+  /// Counts connections over the life of the process; 0 before the first. Anything that belongs to the daemon's side of a
+  /// session (arena places, numbers, pools) is valid for one epoch.
+  std::uint64_t epoch();
+
+  // Calls. The item is copied.
+  Result<Body> apply(const Destination& to, const Item& item);
+  Result<Body> apply(const Destination& to, const UpBuffer& argument, Encoding encoding);
+  std::shared_ptr<Pending> apply_async(const Destination& to, const Item& item);
+  std::shared_ptr<Pending> apply_async(const Destination& to, UpBuffer argument, Encoding encoding);
+  /// Any other request with one reply, waiting for it. `again`: it may be sent twice without harm.
+  Result<Body> ask(Op op, const std::string& head, bool again, std::span<const int> fds = {}, std::vector<Fd>* got = nullptr);
+  /// Opens a detached job with the items that `feed` gives until it gives nothing. It is called without the lock.
+  Result<Body> submit_job(const std::string& head, const std::function<std::optional<Item>()>& feed);
+  /// The same as ask() without waiting, for what nobody waits for: its reply is dropped.
+  void tell(Op op, const std::string& head);
+  Result<std::uint64_t> cancel(Pending& pending, bool force);
+  /// Cancels what has not ended, and waits for nothing: nobody wants it any more.
+  void give_up(const Pending& pending);
+  Result<void> flush();
+
+  /// Waits until `pending` has ended. False: the deadline passed.
+  bool wait(Pending& pending, const Deadline& deadline);
+  /// Waits until `is_true`, which depends on `pending` alone, holds. False: the deadline passed.
+  bool wait(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true);
+  /// Wakes the threads that follow `pending`. Locked.
+  void notify(Pending& pending);
+  Lock lock() { return Lock{mutex_}; }
+
+  // For jobs.
+
+  /// Registers a job, whose frames follow by append(). Ends the job if there is no connection.
+  void open_job(const std::shared_ptr<Job>& job) { open_job(job, {}, {}); }
+  /// The same for a job whose outcomes a `fetch` asks for.
+  void open_fetch(const std::shared_ptr<Job>& job, const std::string& head) { open_job(job, Op::fetch, head); }
+  /// Ends a reply that was never sent.
+  void end_with(Reply& reply, const Error& why);
+  /// Appends a frame of a request that has been registered. Locked.
+  void append(const Prefix& prefix, std::string_view head, std::span<const std::byte> body,
+              std::span<const std::byte> more = {}) {
+    append_frame(out_, prefix, head, body, more);
+  }
+  /// Sends what was appended, if it is enough to be worth it; waits if the daemon does not keep up.
+  void sent_some(Lock& lock);
+  /// The request's owner, which holds it while it is under way. Locked.
+  std::shared_ptr<Pending> find(std::uint64_t request) const;
+  /// Whether `bytes` more of unfinished items fit what the daemon keeps for this session. Locked.
+  bool may_queue(std::size_t bytes) const { return queued_bytes_ == 0 || queued_bytes_ + bytes <= queue_limit_; }
+  void queued(std::size_t bytes) { queued_bytes_ += bytes; }
+  void unqueued(std::size_t bytes) { queued_bytes_ -= bytes; }
+  /// Asks for `job.pump()` when the queue has room. Locked.
+  void want_room(const std::shared_ptr<Job>& job) { hungry_.push_back(job); }
+  /// The number of a prepared call in this connection, sending it first if need be; 0 if all numbers are taken. Locked.
+  std::uint32_t number_of(const std::shared_ptr<Prepared>& prepared);
+  /// Leaves a callback to be run without the lock. Locked.
+  void call_later(std::function<void()> callback) { callbacks_.push_back(std::move(callback)); }
+  /// Frees the slot and what it holds, and tells who waits. Locked.
+  void end(Pending& pending);
+
+  // Arenas.
+  Result<UpBuffer> up_buffer(std::size_t bytes);
+  /// Takes a place in the up arena; opens a segment, or waits for places to be freed, if there is none.
+  Result<UpPlace> allocate(Lock& lock, std::uint64_t bytes);
+  /// Copies into it, without the lock meanwhile: the place may be of a broken connection afterwards.
+  void fill(Lock& lock, const UpPlace& place, std::span<const std::byte> bytes);
+  /// Frees what allocate() returned. Locked.
+  void free_locked(const UpPlace& place);
+  void free(const UpBuffer& buffer);
+  /// The bytes that a reference from the daemon names. Locked. Error: `bad_message`.
+  Result<Body> body_at(const ArenaRef& ref, Encoding encoding, std::uint32_t count);
+  /// Gives a down region back. Takes the lock.
+  void release(const Mapping& mapping, std::span<const std::byte> bytes);
+  /// Gives a body's down region back, if it views one. Locked.
+  void release_locked(Body body);
+  /// Gives back the down regions of a frame that nobody takes. Locked.
+  void release_all(const FrameView& frame);
+  /// The body of a single reply: copied, or a view of the arena. Locked.
+  Result<Body> read_single(const FrameView& frame);
+
+  /// The prepared call for a function of a pool with default options; made once.
+  std::shared_ptr<Prepared> prepared(const std::string& pool, const std::string& function, std::uint64_t pool_epoch);
+  /// In a forked child: the connection is the parent's, and nothing of it may be used.
+  bool is_inherited() const;
+  /// `daemon_gone`, and why.
+  static Error inherited();
+  /// In that child: closes its copy of the socket, without touching anything that a lock guards.
+  void close_inherited();
+
+ private:
+  struct Slot {
+    std::shared_ptr<Pending> pending;
+    std::uint32_t generation = 0;  ///< Upper half of the request ids of its tenants.
+  };
+  struct Follower {
+    Pending* pending;
+    std::condition_variable wake;
+  };
+  enum class State { broken, connecting, connected, closed };
+  class NestedWait;
+
+  // connection.cpp
+  void open_job(const std::shared_ptr<Job>& job, std::optional<Op> op, const std::string& head);
+  void register_request(const std::shared_ptr<Pending>& pending);
+  void submit(Lock& lock, const std::shared_ptr<Reply>& reply, const Destination& to, const Item& item);
+  void submit(Lock& lock, const std::shared_ptr<Reply>& reply, const Destination& to, const UpBuffer& argument,
+              Encoding encoding);
+  void submit_frame(const std::shared_ptr<Reply>& reply, const Destination& to, Prefix prefix,
+                    std::span<const std::byte> body);
+  /// Whether a call to this destination can start; ends `reply` with the error if not.
+  bool may_start(Lock& lock, Reply& reply, std::uint64_t pool_epoch);
+  void refuse(Reply& reply, const Error& why);
+  Result<Body> wait_and_take(Lock& lock, Reply& reply);
+
+  // connection_io.cpp
+  std::size_t unsent() const { return out_.size() - sent_; }
+  void write_out();
+  void drain(Lock& lock, std::size_t keep);
+  void send_with_fds(Lock& lock, std::span<const int> fds);
+  void read_once(Lock& lock, const Deadline& deadline);
+  Result<Socket::Event> receive(Socket& socket, const Deadline& deadline, bool for_write, bool spin);
+  Result<void> dispatch_all();
+  Result<void> dispatch(const FrameView& frame);
+  void follow(Lock& lock, Pending& pending, const Deadline& deadline);
+  void wake_next_leader();
+  void run_callbacks(Lock& lock);
+  void append_releases();
+  void pump_jobs();
+
+  // connection_link.cpp
+  Result<void> ensure_connected(Lock& lock, const Deadline& deadline = {});
+  void install(Link link);
+  void lose(const Error& why);
+  void break_link(const Error& why);
+  std::vector<std::uint64_t> keep_unsent(ByteBuffer& kept);
+  void abandon_all(const Error& why);
+  void append_prepare(const std::shared_ptr<Prepared>& prepared);
+
+  // connection_arena.cpp
+  Result<void> open_segment(Lock& lock, std::uint64_t bytes);
+  Result<void> add_down_segment(const FrameView& frame, std::span<Fd> fds);
+  const std::shared_ptr<Mapping>& segment_of(const UpPlace& place) const;
+  Result<UpPlace> take_place(Lock& lock, std::uint64_t bytes);
+
+  const ClientOptions options_;
+  const bool reconnects_;
+  const std::uint64_t fork_generation_;
+  const bool may_spin_;
+  const std::string worker_token_;
+
+  std::mutex mutex_;
+  State state_ = State::broken;
+  std::condition_variable state_changed_;
+  std::uint64_t epoch_ = 0;
+  std::shared_ptr<Socket> socket_;
+  std::atomic<int> socket_fd_{-1};  ///< The same for close_inherited().
+  Place place_;             ///< Where the daemon was found: a reconnection goes there.
+  ServerInfo server_;
+  std::optional<Error> lost_;  ///< Set when the socket was seen to be broken, until the leader noticed too.
+
+  ByteBuffer out_;          ///< Whole frames, of which sent_ bytes are written. While broken: what to send later.
+  std::size_t sent_ = 0;
+
+  // Used by the leader without the lock.
+  bool reading_ = false;
+  FrameDecoder decoder_;
+  std::deque<Fd> incoming_fds_;
+  SpinPolicy spin_;
+
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> free_slots_;
+  std::vector<Follower*> followers_;
+  std::vector<std::function<void()>> callbacks_;
+  std::vector<std::shared_ptr<Pending>> ended_;  ///< Dropped without the lock: their bodies' destructors take it.
+  unsigned nested_waits_ = 0;
+
+  std::vector<std::weak_ptr<Prepared>> numbers_;  ///< Index + 1 is the number.
+  std::unordered_map<std::string, std::shared_ptr<Prepared>> by_name_;
+
+  std::size_t queue_limit_ = 0;
+  std::size_t queued_bytes_ = 0;
+  std::deque<std::weak_ptr<Job>> hungry_;
+
+  ArenaSpace up_;
+  std::map<std::uint32_t, std::shared_ptr<Mapping>> up_segments_;
+  std::map<std::uint32_t, std::shared_ptr<Mapping>> down_segments_;
+  std::size_t places_in_flight_ = 0;  ///< Up places that a task's end will free.
+  std::uint64_t frees_ = 0;           ///< Counts places given back.
+  bool opening_segment_ = false;
+  Reply place_freed_;                 ///< Never sent: who waits for a place or a segment follows this.
+  std::vector<ArenaRef> releases_;
+};
+
+}  // namespace taskpool::client

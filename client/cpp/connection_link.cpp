@@ -1,0 +1,211 @@
+#include <algorithm>
+#include <atomic>
+
+#include "client/cpp/connection.hpp"
+#include "client/cpp/job.hpp"
+#include "proto/codec.hpp"
+
+namespace taskpool::client {
+namespace {
+
+/// How much of what the daemon queues for a session this side uses: the daemon counts more than the items' bytes.
+constexpr std::size_t used_share(std::uint64_t limit) { return static_cast<std::size_t>(limit / 2); }
+
+std::uint64_t next_epoch() {
+  static std::atomic<std::uint64_t> last{0};  // over all connections, as prepared calls outlive theirs in a forked child
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace
+
+/// Connects if that is not so, or waits for the thread that does. Error: the daemon cannot be reached, and every request
+/// has ended with that; or `timed_out`: the deadline passed first, and they have not.
+Result<void> Connection::ensure_connected(Lock& lock, const Deadline& deadline) {
+  for (;;) {
+    switch (state_) {
+      case State::connected:
+        return {};
+      case State::closed:
+        return fail(Errc::daemon_gone, "the connection was closed");
+      case State::connecting:
+        if (passed(deadline)) return fail(Errc::timed_out, "still connecting");
+        if (deadline) {
+          state_changed_.wait_until(lock, *deadline);
+        } else {
+          state_changed_.wait(lock);
+        }
+        break;
+      case State::broken: {
+        state_ = State::connecting;
+        const bool known = !place_.socket.empty();
+        auto until = Clock::now() + (known ? options_.reconnect_timeout : options_.connect_timeout);
+        if (deadline) until = std::min(until, *deadline);
+        const auto place = known ? std::optional{place_} : std::nullopt;
+        lock.unlock();
+        auto link = establish(options_, place, until);
+        lock.lock();
+        state_ = State::broken;
+        state_changed_.notify_all();
+        if (link) {
+          install(std::move(*link));
+          return {};
+        }
+        if (passed(deadline)) return fail(Errc::timed_out, link.error().detail);
+        abandon_all(link.error());
+        return link.error();
+      }
+    }
+  }
+}
+
+/// Takes a greeted socket into use: what was prepared is prepared again, then what was kept follows.
+void Connection::install(Link link) {
+  socket_ = std::move(link.socket);
+  socket_fd_ = socket_->fd();
+  decoder_ = std::move(link.decoder);
+  incoming_fds_ = std::move(link.fds);
+  place_ = std::move(link.place);
+  const auto& welcome = link.welcome;
+  server_ = {place_.socket, welcome.daemon_version, welcome.build, welcome.pid, welcome.uid, welcome.session, welcome.limits};
+  if (welcome.limits.session_queued_bytes > 0) queue_limit_ = used_share(welcome.limits.session_queued_bytes);
+  epoch_ = next_epoch();
+  lost_.reset();
+  state_ = State::connected;
+
+  auto kept = std::exchange(out_, {});
+  sent_ = 0;
+  if (nested_waits_ > 0) {
+    Prefix prefix;
+    prefix.op = Op::nested_wait;
+    prefix.target = 1;
+    append(prefix, {}, {});
+  }
+  for (const auto& each : numbers_)
+    if (const auto prepared = each.lock()) append_prepare(prepared);
+  out_.append(kept.data());
+  state_changed_.notify_all();
+}
+
+/// Notes that the socket is broken. The leader notices too, once it has read what had come before; if nobody reads, this
+/// is where the connection ends.
+void Connection::lose(const Error& why) {
+  lost_ = why;
+  socket_->shut_down();
+  if (!reading_) break_link(why);
+}
+
+/// Ends every request that may have begun, and keeps the others to be sent again.
+void Connection::break_link(const Error& why) {
+  if (state_ != State::connected) return;
+  state_ = reconnects_ ? State::broken : State::closed;
+  ByteBuffer kept;
+  const auto unsent_requests = keep_unsent(kept);
+  const auto is_unsent = [&](std::uint64_t request) {
+    return std::binary_search(unsent_requests.begin(), unsent_requests.end(), request);
+  };
+  const auto unknown = error_head(Errc::outcome_unknown, "the connection broke (" + why.detail + "); it may have run");
+  const auto gone = error_head(Errc::daemon_gone, "the connection broke (" + why.detail + ") before it was sent");
+  const auto closed = error_head(Errc::pool_closed, "the pool ended with the connection that opened it");
+
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const auto pending = slots_[i].pending;  // a copy: end() empties the slot
+    if (!pending) continue;
+    const bool unsent = is_unsent(pending->request);
+    const bool again = reconnects_ && !pending->bound && pending->pool_epoch == 0;
+    if (unsent && again) continue;  // among what was kept
+    const auto* extras = pending->find_extras();
+    if (again && extras != nullptr && extras->repeatable) {
+      pending->begun = true;
+      append_frame(kept, extras->prefix, extras->head, extras->body);
+      continue;
+    }
+    pending->abandon(*this, !unsent ? unknown : pending->pool_epoch != 0 ? closed : gone, unsent);
+    end(*pending);
+  }
+  // What follows belonged to the daemon's side of the session.
+  socket_fd_ = -1;
+  socket_.reset();
+  decoder_ = {};
+  incoming_fds_.clear();
+  epoch_ = 0;
+  out_ = std::move(kept);
+  sent_ = 0;
+  up_ = {};
+  up_segments_.clear();
+  down_segments_.clear();
+  releases_.clear();
+  places_in_flight_ = 0;
+  notify(place_freed_);
+}
+
+/// Collects the frames that were not wholly written and may be sent over another connection, and returns the requests of
+/// which nothing was written, sorted.
+std::vector<std::uint64_t> Connection::keep_unsent(ByteBuffer& kept) {
+  std::vector<std::uint64_t> begun, unsent;
+  const auto bytes = out_.data();
+  for (std::size_t at = 0; at < bytes.size();) {
+    const auto prefix = decode_prefix(bytes.subspan(at).first<kPrefixBytes>());
+    const auto size = kPrefixBytes + prefix->head + prefix->body;
+    const auto pending = prefix->request == 0 ? nullptr : find(prefix->request);
+    if (at + size <= sent_) {
+      begun.push_back(prefix->request);
+    } else if (pending && prefix->op != Op::prepare) {
+      // Input of a job whose beginning was written is of no use alone.
+      const bool continues = prefix->op == Op::input && std::find(unsent.begin(), unsent.end(), prefix->request) == unsent.end();
+      if (!continues) {
+        if (prefix->op != Op::input) unsent.push_back(prefix->request);
+        if (reconnects_ && !pending->bound && pending->pool_epoch == 0) kept.append(bytes.subspan(at, size));
+      }
+    }
+    at += size;
+  }
+  std::sort(unsent.begin(), unsent.end());
+  return unsent;
+}
+
+/// Ends every request: the daemon cannot be reached.
+void Connection::abandon_all(const Error& why) {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const auto pending = slots_[i].pending;
+    if (!pending) continue;
+    const bool known = why.errc() == Errc::no_daemon || why.errc() == Errc::system || why.errc() == Errc::timed_out;
+    const auto code = pending->begun ? Errc::outcome_unknown : known ? Errc::daemon_gone : why.errc();
+    pending->abandon(*this, error_head(code, why.detail), !pending->begun);
+    end(*pending);
+  }
+  out_.clear();
+  sent_ = 0;
+}
+
+std::uint32_t Connection::number_of(const std::shared_ptr<Prepared>& prepared) {
+  if (prepared->epoch == epoch_ && epoch_ != 0) return prepared->number;
+  const auto free = numbers_.size() < kMaxPreparedCalls
+                        ? numbers_.end()
+                        : std::find_if(numbers_.begin(), numbers_.end(), [](const auto& each) { return each.expired(); });
+  if (free != numbers_.end()) {
+    *free = prepared;
+    prepared->number = static_cast<std::uint32_t>(free - numbers_.begin() + 1);
+  } else if (numbers_.size() < kMaxPreparedCalls) {
+    numbers_.push_back(prepared);
+    prepared->number = static_cast<std::uint32_t>(numbers_.size());
+  } else {
+    return 0;
+  }
+  append_prepare(prepared);
+  return prepared->number;
+}
+
+void Connection::append_prepare(const std::shared_ptr<Prepared>& prepared) {
+  // Nobody waits for the reply: where it is an error, each use gets the same one.
+  const auto reply = std::make_shared<Reply>();
+  register_request(reply);
+  reply->bound = true;
+  Prefix prefix;
+  prefix.op = Op::prepare;
+  prefix.request = reply->request;
+  prefix.target = prepared->number;
+  append(prefix, prepared->head, {});
+  prepared->epoch = epoch_;
+}
+
+}  // namespace taskpool::client

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <iterator>
+#include <map>
+
+namespace taskpool::client {
+
+/// A set of indices, kept as ranges: cheap while the indices come and go in runs, as a job's items do.
+class Intervals {
+ public:
+  bool empty() const { return ranges_.empty(); }
+  /// Adds [first, end), which must lie behind all that was ever added.
+  void append(std::uint64_t first, std::uint64_t end) {
+    if (first == end) return;
+    if (!ranges_.empty() && std::prev(ranges_.end())->second == first) {
+      std::prev(ranges_.end())->second = end;
+    } else {
+      ranges_.emplace_hint(ranges_.end(), first, end);
+    }
+  }
+  /// Takes [first, end) out. False, and nothing done, unless the whole of it is in one run of the set.
+  bool remove(std::uint64_t first, std::uint64_t end) {
+    auto range = ranges_.upper_bound(first);
+    if (first >= end || range == ranges_.begin()) return false;
+    --range;
+    const auto [begin, stop] = *range;
+    if (end > stop) return false;
+    if (begin == first) {
+      range = ranges_.erase(range);
+    } else {
+      range->second = first;
+      ++range;
+    }
+    if (end < stop) ranges_.emplace_hint(range, end, stop);
+    return true;
+  }
+  /// The runs, ascending: first to end.
+  const std::map<std::uint64_t, std::uint64_t>& ranges() const { return ranges_; }
+
+ private:
+  std::map<std::uint64_t, std::uint64_t> ranges_;
+};
+
+}  // namespace taskpool::client

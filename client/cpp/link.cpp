@@ -1,0 +1,124 @@
+#include "client/cpp/link.hpp"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "client/cpp/autostart.hpp"
+#include "client/cpp/environment.hpp"
+#include "proto/build_id.hpp"
+#include "proto/codec.hpp"
+#include "proto/version.hpp"
+#include "taskpool/future.hpp"
+
+namespace taskpool::client {
+namespace {
+
+constexpr const char* kSystemSocket = "/run/taskpool/taskpool.sock";
+constexpr std::chrono::milliseconds kFirstBackOff{10};
+constexpr std::chrono::milliseconds kLongestBackOff{1000};
+
+Result<Link> connect_and_greet(const Place& place, const ClientOptions& options, const Deadline& deadline) {
+  auto socket = Socket::connect(place.socket);
+  if (!socket) return socket.error();
+  return greet(std::move(*socket), place, options, deadline);
+}
+
+/// Where to look, in order, if nobody has said where.
+std::vector<Place> places(const ClientOptions& options) {
+  if (!options.socket.empty()) return {{options.socket, false}};
+  if (auto named = environment("TASKPOOL_SOCKET"); !named.empty()) return {{std::move(named), false}};
+  return {{kSystemSocket, false}, {private_socket_name(), true}};
+}
+
+/// One try at one place. A private daemon of another build is told to leave, once, so that a rebuilt tree does not talk to
+/// yesterday's.
+Result<Link> try_place(const Place& place, const ClientOptions& options, const Deadline& deadline) {
+  auto link = connect_and_greet(place, options, deadline);
+  if (!place.is_private) return link;
+  if (link && link->welcome.build != build_id()) {
+    dismiss(*link, deadline);
+    link = fail(Errc::no_daemon, "a private daemon of another build was told to leave");
+  }
+  if (link || !options.autostart) return link;
+  const auto code = link.error().errc();
+  if (code != Errc::no_daemon && code != Errc::daemon_gone) return link;  // daemon_gone: it was just leaving
+  if (auto started = start_private_daemon(place.socket, deadline); !started) return started.error();
+  return connect_and_greet(place, options, deadline);
+}
+
+bool may_pass(Errc code) {
+  return code == Errc::no_daemon || code == Errc::daemon_gone || code == Errc::system || code == Errc::draining;
+}
+
+}  // namespace
+
+Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const Deadline& deadline) {
+  Link link;
+  link.socket = std::make_shared<Socket>(std::move(socket));
+  link.place = std::move(place);
+
+  Hello hello;
+  hello.version = kProtocolVersion;
+  hello.client = (options.name.empty() ? std::string{program_invocation_short_name} : options.name).substr(0, kMaxClientNameBytes);
+  hello.worker_token = environment("TASKPOOL_WORKER_TOKEN");
+  ByteBuffer out;
+  Prefix prefix;
+  prefix.op = Op::hello;
+  append_frame(out, prefix, encode(hello));
+  while (!out.empty()) {
+    const auto sent = link.socket->send(out.data());
+    if (!sent) return sent.error();
+    out.consume(*sent);
+    if (*sent > 0) continue;
+    if (passed(deadline)) return fail(Errc::timed_out, "the daemon does not take the greeting");
+    link.socket->wait_writable(kFirstBackOff);
+  }
+
+  for (;;) {
+    const auto frame = link.decoder.next();
+    if (!frame) return frame.error();
+    if (*frame) {
+      const auto& [got, head, body] = **frame;
+      if (got.op == Op::error) {
+        const auto error = decode<ErrorHead>(head);
+        return error ? to_error(*error) : error.error();
+      }
+      if (got.op != Op::welcome) return fail(Errc::bad_message, "the daemon's first frame is no welcome");
+      auto welcome = decode<Welcome>(head);
+      if (!welcome) return welcome.error();
+      if (welcome->version != kProtocolVersion)
+        return fail(Errc::unsupported_version, "the daemon speaks version " + std::to_string(welcome->version));
+      link.welcome = std::move(*welcome);
+      return link;
+    }
+    const auto event = link.socket->receive(link.decoder, link.fds, {.deadline = deadline});
+    if (!event) return event.error();
+    if (*event == Socket::Event::timed_out) return fail(Errc::timed_out, "the daemon does not answer the greeting");
+  }
+}
+
+Result<Link> establish(const ClientOptions& options, const std::optional<Place>& known, const Deadline& deadline) {
+  const auto candidates = known ? std::vector{*known} : places(options);
+  auto back_off = kFirstBackOff;
+  for (;;) {
+    Result<Link> link = fail(Errc::no_daemon, "no place to look for a daemon");
+    for (const auto& place : candidates) {
+      link = try_place(place, options, deadline);
+      if (link) return link;
+      // The system's socket may not be for us; the last place's error is the one to tell.
+      if (&place != &candidates.back() && link.error().errc() == Errc::permission_denied) continue;
+      if (!may_pass(link.error().errc())) return link;
+    }
+    // A first connection does not wait for somebody to start a daemon; a reconnection waits for it to come back.
+    const bool worth_waiting = known || link.error().errc() == Errc::daemon_gone;
+    if (!worth_waiting || (deadline && Clock::now() + back_off >= *deadline)) return link;
+    std::this_thread::sleep_for(back_off);
+    back_off = std::min(back_off * 2, kLongestBackOff);
+  }
+}
+
+}  // namespace taskpool::client

@@ -1,0 +1,56 @@
+#include "client/cpp/pending.hpp"
+
+#include "client/cpp/connection.hpp"
+#include "proto/codec.hpp"
+
+namespace taskpool::client {
+
+Result<bool> Pending::accept_progress(Connection& connection, const FrameView& frame) {
+  auto progress = decode<Progress>(frame.head);
+  if (!progress) return progress.error();
+  auto& kept = extras();
+  if (kept.task.empty()) kept.task = progress->task;
+  if (kept.callback && (progress->done || progress->total || !progress->message.empty()))
+    connection.call_later([callback = kept.callback, report = *progress] { callback(report); });
+  kept.progress = std::move(*progress);
+  return false;
+}
+
+Result<bool> Reply::accept(Connection& connection, const FrameView& frame, std::span<Fd> given) {
+  switch (frame.prefix.op) {
+    case Op::progress:
+      return accept_progress(connection, frame);
+    case Op::result: {
+      auto read = connection.read_single(frame);
+      if (!read) return read.error();
+      body = std::move(*read);
+      return true;
+    }
+    case Op::ok: {
+      // What a reply says is JSON in the body; a reply that has only a head says it there.
+      const auto said = frame.body.empty() ? as_bytes(frame.head) : frame.body;
+      body = Body{Encoding::json, 1, Bytes(said.begin(), said.end())};
+      for (auto& fd : given) fds.push_back(std::move(fd));
+      return true;
+    }
+    case Op::error: {
+      auto error = decode<ErrorHead>(frame.head);
+      if (!error) return error.error();
+      failure = std::make_unique<ErrorHead>(std::move(*error));
+      return true;
+    }
+    case Op::results:
+    case Op::failed:
+    case Op::done:
+      // A fetch of what turned out to be a job: the rest of it is dropped.
+      if (!failure)
+        failure = std::make_unique<ErrorHead>(error_head(Errc::bad_argument, "it is a job: take its outcomes one by one"));
+      return frame.prefix.op == Op::done;
+    default:
+      return fail(Errc::bad_message, "unexpected " + std::string{name(frame.prefix.op)});
+  }
+}
+
+void Reply::abandon(Connection&, const ErrorHead& error, bool) { failure = std::make_unique<ErrorHead>(error); }
+
+}  // namespace taskpool::client
