@@ -150,7 +150,7 @@ boost::asio::awaitable<void> App::feed_watchdog() {
 }
 
 void App::reap_orphans() {
-  (void)os::reap_orphans([this](pid_t pid) { return pool::Zygote::is_ours(pid); });
+  (void)os::reap_orphans([this](pid_t pid) { return services_.children.contains(pid); });
 }
 
 void App::on_turn_end() {

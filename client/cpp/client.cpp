@@ -5,6 +5,7 @@
 #include "client/cpp/session.hpp"
 #include "client/cpp/stream_job.hpp"
 #include "client/cpp/waiting.hpp"
+#include "client/cpp/to_ms.hpp"
 #include "proto/codec.hpp"
 
 namespace taskpool {
@@ -42,10 +43,6 @@ std::string pool_head(const std::string& pool) {
   return encode(name);
 }
 
-std::uint32_t to_ms(std::chrono::milliseconds time) {
-  return static_cast<std::uint32_t>(std::clamp(time, std::chrono::milliseconds{0}, kMaxDuration).count());
-}
-
 }  // namespace
 
 Result<Client> Client::connect(ClientOptions options) {
@@ -75,7 +72,7 @@ Result<Pool> Client::open_pool(const PoolOptions& options) const {
   if (!options.initializer_arguments.empty()) open.initializer_arguments = options.initializer_arguments.dump();
   open.max_tasks_per_worker = options.max_tasks_per_worker;
   open.max_worker_memory = options.max_worker_memory;
-  open.timeout_ms = to_ms(options.timeout);
+  open.timeout_ms = client::to_ms(options.timeout);
   open.priority = options.priority;
   open.max_queued = options.max_queued;
   if (options.stdio.size() > 3) return fail(Errc::bad_argument, "stdio: more than three descriptors");
@@ -133,7 +130,7 @@ Result<std::string> Client::submit_map(Call call, const std::function<std::optio
 Result<nlohmann::json> Client::wait(const std::string& task, std::chrono::milliseconds timeout) const {
   Wait wait;
   wait.task = task;
-  wait.timeout_ms = to_ms(timeout);
+  wait.timeout_ms = client::to_ms(timeout);
   return ask(*session_, Op::wait, encode(wait), true);
 }
 
@@ -215,7 +212,7 @@ Result<nlohmann::json> Client::reload() const { return ask(*session_, Op::reload
 
 Result<nlohmann::json> Client::drain(std::chrono::milliseconds timeout) const {
   Drain drain;
-  drain.timeout_ms = to_ms(timeout);
+  drain.timeout_ms = client::to_ms(timeout);
   return ask(*session_, Op::drain, encode(drain), false);
 }
 

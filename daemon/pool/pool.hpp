@@ -30,6 +30,7 @@ struct Services {
   const Config& config;
   std::uint32_t last_worker = 0;  ///< Workers are numbered over all pools.
   std::uint32_t lent_workers = 0;
+  Children children{};
   /// Somebody failed and nobody is there to be told.
   std::function<void(const queue::Job&, std::uint32_t index, const ErrorHead&)> on_uncollected{};
   /// A job has ended and its listener knows; it may be released right after.

@@ -95,7 +95,8 @@ Result<ZygoteKey> Pools::key_of(const PoolConfig& config) const {
 Result<ZygotePtr> Pools::acquire(const ZygoteKey& key, bool fresh) {
   auto& known = zygotes_[key];
   if (auto zygote = known.lock(); zygote && !fresh && zygote->state() != Zygote::State::failed) return zygote;
-  auto zygote = Zygote::start(services_.turn, key, ++generation_, [this](Zygote& changed) { on_zygote_changed(changed); });
+  auto zygote = Zygote::start(services_.turn, services_.children, key, ++generation_,
+                              [this](Zygote& changed) { on_zygote_changed(changed); });
   if (!zygote) return zygote.error();
   ++services_.metrics.zygotes_started;
   known = *zygote;

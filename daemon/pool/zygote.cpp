@@ -6,7 +6,6 @@
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <set>
 
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/wire/spawn.hpp"
@@ -23,16 +22,9 @@ constexpr int kControlFd = 3;
 /// How long a zygote may take to exit after its channel closed.
 constexpr std::chrono::seconds kExitGrace{2};
 
-/// The zygotes that only their own coroutine may reap. The supervisor has one thread.
-std::set<pid_t>& unreaped() {
-  static std::set<pid_t> pids;
-  return pids;
-}
 }  // namespace
 
-bool Zygote::is_ours(pid_t pid) { return unreaped().contains(pid); }
-
-Result<ZygotePtr> Zygote::start(wire::Turn& turn, const ZygoteKey& key, std::uint64_t generation,
+Result<ZygotePtr> Zygote::start(wire::Turn& turn, Children& children, const ZygoteKey& key, std::uint64_t generation,
                                 std::function<void(Zygote&)> changed) {
   auto ends = os::socket_pair();
   if (!ends) return ends.error();
@@ -47,9 +39,9 @@ Result<ZygotePtr> Zygote::start(wire::Turn& turn, const ZygoteKey& key, std::uin
   if (!watched) return errno_error("duplicate a pidfd");
   auto zygote =
       std::make_shared<Zygote>(turn, generation, std::move(*child), std::move(ends->first), std::move(changed));
-  unreaped().insert(zygote->pid());
+  children.insert(zygote->pid());
   zygote->channel_->send(Prefix{.op = Op::start}, encode(Start{key.runtime, key.modules, key.spool}));
-  wire::spawn(turn.io(), run(zygote->channel_, zygote, turn, std::move(watched), zygote->pid()), [](const std::string&) {});
+  wire::spawn(turn.io(), run(zygote->channel_, zygote, turn, std::move(watched), zygote->pid(), children), [](const std::string&) {});
   return zygote;
 }
 
@@ -61,10 +53,8 @@ Zygote::Zygote(wire::Turn& turn, std::uint64_t generation, os::Child child, os::
       channel_{std::make_shared<wire::Channel>(turn, std::move(channel))},
       changed_{std::move(changed)} {}
 
-namespace {
-
 /// Passes frames on for as long as the zygote is wanted; without it, the channel only has to end.
-class WeakSink : public wire::FrameSink {
+class Zygote::WeakSink : public wire::FrameSink {
  public:
   explicit WeakSink(std::weak_ptr<Zygote> zygote) : zygote_{std::move(zygote)} {}
   Result<void> on_frame(const FrameView& frame, std::vector<os::UniqueFd> fds) override {
@@ -76,10 +66,8 @@ class WeakSink : public wire::FrameSink {
   std::weak_ptr<Zygote> zygote_;
 };
 
-}  // namespace
-
 asio::awaitable<void> Zygote::run(std::shared_ptr<wire::Channel> channel, std::weak_ptr<Zygote> zygote,
-                                  wire::Turn& turn, os::UniqueFd pidfd, pid_t pid) {
+                                  wire::Turn& turn, os::UniqueFd pidfd, pid_t pid, Children& children) {
   WeakSink sink{zygote};
   const auto ended = co_await channel->read(sink);
   channel->close();
@@ -94,7 +82,7 @@ asio::awaitable<void> Zygote::run(std::shared_ptr<wire::Channel> channel, std::w
     co_await exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple);
   }
   const auto status = os::try_reap(pidfd);
-  unreaped().erase(pid);
+  children.erase(pid);
   if (const auto alive = zygote.lock()) {
     std::string why = ended ? "" : ended.error().detail + "; ";
     if (status) why += os::describe(*status);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -19,6 +20,8 @@ namespace taskpool::pool {
 
 class Zygote;
 using ZygotePtr = std::shared_ptr<Zygote>;
+/// Our children that their own coroutine reaps; every other child is an orphan that we inherited.
+using Children = std::set<pid_t>;
 
 /// What makes two pools able to share a zygote: the program, what it loads, and its environment.
 struct ZygoteKey {
@@ -49,11 +52,8 @@ class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygot
 
   /// Starts the program. `changed` is called when it is ready, has failed to start, or has died. Error: it could not be
   /// started at all.
-  static Result<ZygotePtr> start(wire::Turn& turn, const ZygoteKey& key, std::uint64_t generation,
+  static Result<ZygotePtr> start(wire::Turn& turn, Children& children, const ZygoteKey& key, std::uint64_t generation,
                                  std::function<void(Zygote&)> changed);
-
-  /// True for the pid of a zygote that was not reaped yet.
-  static bool is_ours(pid_t pid);
 
   State state() const { return state_; }
   std::uint64_t generation() const { return generation_; }
@@ -81,8 +81,10 @@ class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygot
   ~Zygote() override { channel_->close(); }
 
  private:
+  class WeakSink;
+
   static boost::asio::awaitable<void> run(std::shared_ptr<wire::Channel> channel, std::weak_ptr<Zygote> zygote,
-                                          wire::Turn& turn, os::UniqueFd pidfd, pid_t pid);
+                                          wire::Turn& turn, os::UniqueFd pidfd, pid_t pid, Children& children);
   ZygoteUser* find_user(std::uint32_t worker);
   void set_failed(std::string why);
 

@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// How much is read from one pipe before the other events are looked at again. Bytes: what a pipe holds.
-constexpr std::size_t kReadBytes = 64 * 1024;
+constexpr std::size_t kPipeReadBytes = 64 * 1024;
 
 std::uint64_t to_us(const timeval& time) {
   return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(time.tv_usec);
@@ -64,10 +64,10 @@ struct Stream {
   BoundedOutput kept;
   KeptOutput file;
 
-  /// Takes what is there, at most kReadBytes.
+  /// Takes what is there, at most kPipeReadBytes.
   void read_some() {
     if (!pipe) return;
-    std::array<char, kReadBytes> buffer;  // not cleared: most commands write little, and pages untouched are free
+    std::array<char, kPipeReadBytes> buffer;  // not cleared: most commands write little, and pages untouched are free
     const auto got = ::read(pipe.get(), buffer.data(), buffer.size());
     if (got > 0) {
       const std::string_view bytes{buffer.data(), static_cast<std::size_t>(got)};
