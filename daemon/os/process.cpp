@@ -13,7 +13,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 extern "C" {  // until glibc 2.37, which declares it so itself
 #include <sys/pidfd.h>
