@@ -183,8 +183,9 @@ Result<void> start_private_daemon(const std::string& socket, const Deadline& dea
   const auto directory = open_directory(directory_of(socket));
   if (!directory) return directory.error();
 
-  // One starter at a time: the others wait here and then find it running. The lock goes with the descriptor.
-  const auto lock_path = socket + ".lock";
+  // One starter at a time: the others wait here and then find it running. The lock goes with the descriptor; it is not the
+  // daemon's own, which it holds for as long as it lives.
+  const auto lock_path = socket + ".start";
   const Fd lock{::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!lock) return errno_error(lock_path);
   auto pause = kFirstPoll;
