@@ -14,12 +14,14 @@ Signals::Signals(asio::any_io_executor executor, std::initializer_list<int> sign
 }
 
 asio::awaitable<std::optional<int>> Signals::next() {
+  if (cancelled_) co_return std::nullopt;
   const auto [failed, signo] = co_await signals_.async_wait(asio::as_tuple(asio::use_awaitable));
   if (failed) co_return std::nullopt;
   co_return signo;
 }
 
 void Signals::cancel() {
+  cancelled_ = true;
   boost::system::error_code ignored;  // cannot fail for a set that waits or does not
   signals_.cancel(ignored);
 }

@@ -15,12 +15,13 @@ class Signals {
   /// Ignores SIGPIPE besides: a write to a closed socket is an error code.
   Signals(boost::asio::any_io_executor executor, std::initializer_list<int> signals);
 
-  /// Waits for a signal and returns its number, or nothing after cancel().
+  /// Waits for a signal and returns its number, or nothing from cancel() on, whether or not somebody waited then.
   boost::asio::awaitable<std::optional<int>> next();
   void cancel();
 
  private:
   boost::asio::signal_set signals_;
+  bool cancelled_ = false;
 };
 
 }  // namespace taskpool::os

@@ -20,16 +20,13 @@ asio::awaitable<void> collect(Signals& signals, std::vector<int>& seen) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(signals_are_awaited_and_cancel_ends_the_wait) {
+BOOST_AUTO_TEST_CASE(signals_are_awaited_and_a_cancel_that_nobody_waits_for_ends_the_next_wait) {
   asio::io_context context;
   Signals signals{context.get_executor(), {SIGHUP, SIGTERM}};
   std::vector<int> seen;
   ::raise(SIGHUP);   // before anybody waits
   ::raise(SIGPIPE);  // ignored
   asio::co_spawn(context, collect(signals, seen), asio::detached);
-  while (seen.size() < 2 && context.run_one() > 0) {
-  }
-  signals.cancel();
   context.run();
   BOOST_TEST(seen == (std::vector{SIGHUP, SIGTERM}));
 }
