@@ -77,7 +77,7 @@ constexpr std::array kPsFields{
     Field{"NAME", "name"}};
 constexpr std::array kWorkerFields{
     Field{"WORKER", "worker", Shows::number}, Field{"PID", "pid", Shows::number}, Field{"POOL", "pool"},
-    Field{"STATE", "state"}, Field{"DONE", "tasks_done", Shows::number}, Field{"RESTARTS", "restarts", Shows::number},
+    Field{"STATE", "state"}, Field{"DONE", "tasks_done", Shows::number},
     Field{"RSS", "rss_bytes", Shows::bytes}, Field{"AGE", "age_ms", Shows::time}, Field{"RUN", "run_ms", Shows::time},
     Field{"TASK", "task"}, Field{"FUNCTION", "function"}};
 constexpr std::array kPoolFields{

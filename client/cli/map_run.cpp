@@ -56,7 +56,7 @@ class Feeder {
     } else if (*item) {
       const auto pushed = stream_.push(Item::json(**item));
       if (pushed) return true;
-      error_ = pushed.error();
+      if (pushed.error().errc() != Errc::cancelled) error_ = pushed.error();  // the job's end is no fault of the input
     }
     return false;
   }
