@@ -55,7 +55,7 @@ Result<void> Session::shutdown(const FrameView& frame) {
 }
 
 Result<void> Session::arena_open(const FrameView& frame) {
-  const auto wanted = decode<ArenaSegment>(frame.head);
+  const auto wanted = decode<ArenaOpen>(frame.head);
   if (!wanted) return wanted.error();
   const auto opened = core_.arenas.open_up(number_, wanted->bytes);
   if (!opened) return opened.error();
@@ -64,7 +64,9 @@ Result<void> Session::arena_open(const FrameView& frame) {
 }
 
 Result<void> Session::arena_release(const FrameView& frame) {
-  for (std::size_t at = 0; at + sizeof(ArenaRef) <= frame.body.size(); at += sizeof(ArenaRef))
+  if (frame.body.size() != std::size_t{frame.prefix.count} * sizeof(ArenaRef))
+    return fail(Errc::bad_message, "body: want as many references as count says");
+  for (std::size_t at = 0; at < frame.body.size(); at += sizeof(ArenaRef))
     if (!core_.arenas.release_down(number_, load<ArenaRef>(frame.body.data() + at)))
       return fail(Errc::bad_message, "body: a region that was not given");
   update_credit();

@@ -6,42 +6,37 @@ namespace taskpool::server {
 
 namespace {
 
-struct Row {
-  Op op;
-  OpHandler handler;
-};
-
-constexpr std::array kOps{
-    Row{Op::prepare, &Session::prepare},
-    Row{Op::forget, &Session::forget},
-    Row{Op::cancel, &Session::cancel},
-    Row{Op::wait, &Session::wait},
-    Row{Op::fetch, &Session::fetch},
-    Row{Op::ps, &Session::ps},
-    Row{Op::workers, &Session::workers},
-    Row{Op::pools, &Session::pools},
-    Row{Op::stats, &Session::stats},
-    Row{Op::functions, &Session::functions},
-    Row{Op::failures, &Session::failures},
-    Row{Op::pool_close, &Session::pool_close},
-    Row{Op::pool_resize, &Session::pool_resize},
-    Row{Op::pool_pause, &Session::pool_pause},
-    Row{Op::pool_resume, &Session::pool_resume},
-    Row{Op::reload, &Session::reload},
-    Row{Op::drain, &Session::drain},
-    Row{Op::shutdown, &Session::shutdown},
-    Row{Op::ping, &Session::ping},
-    Row{Op::arena_open, &Session::arena_open},
-    Row{Op::arena_release, &Session::arena_release},
-    Row{Op::nested_wait, &Session::nested_wait},
-    Row{Op::log, &Session::log},
+constexpr std::array kOps{  // op, handler, has_fields
+    OpRow{Op::prepare, &Session::prepare},
+    OpRow{Op::forget, &Session::forget, false},
+    OpRow{Op::cancel, &Session::cancel},
+    OpRow{Op::wait, &Session::wait},
+    OpRow{Op::fetch, &Session::fetch},
+    OpRow{Op::ps, &Session::ps},
+    OpRow{Op::workers, &Session::workers},
+    OpRow{Op::pools, &Session::pools, false},
+    OpRow{Op::stats, &Session::stats, false},
+    OpRow{Op::functions, &Session::functions},
+    OpRow{Op::failures, &Session::failures},
+    OpRow{Op::pool_close, &Session::pool_close},
+    OpRow{Op::pool_resize, &Session::pool_resize},
+    OpRow{Op::pool_pause, &Session::pool_pause},
+    OpRow{Op::pool_resume, &Session::pool_resume},
+    OpRow{Op::reload, &Session::reload, false},
+    OpRow{Op::drain, &Session::drain},
+    OpRow{Op::shutdown, &Session::shutdown},
+    OpRow{Op::ping, &Session::ping, false},
+    OpRow{Op::arena_open, &Session::arena_open},
+    OpRow{Op::arena_release, &Session::arena_release, false},
+    OpRow{Op::nested_wait, &Session::nested_wait, false},
+    OpRow{Op::log, &Session::log},
 };
 
 }  // namespace
 
-OpHandler find_op(Op op) {
+const OpRow* find_op(Op op) {
   for (const auto& row : kOps)
-    if (row.op == op) return row.handler;
+    if (row.op == op) return &row;
   return nullptr;
 }
 

@@ -4,11 +4,15 @@
 
 namespace taskpool::server {
 
-/// What handles a request; an error that it returns is the reply.
-using OpHandler = Result<void> (Session::*)(const FrameView& frame);
+/// How a request is handled.
+struct OpRow {
+  Op op;
+  Result<void> (Session::*handler)(const FrameView& frame);  ///< An error that it returns is the reply.
+  bool has_fields = true;  ///< The handler reads the head. Else the head has to be an object without fields.
+};
 
-/// The handler of an op that clients may send, or null. `apply`, `map`, `input` and `pool_open` are not in the table: the
+/// The row of an op that clients may send, or null. `apply`, `map`, `input` and `pool_open` are not in the table: the
 /// session knows them itself.
-OpHandler find_op(Op op);
+const OpRow* find_op(Op op);
 
 }  // namespace taskpool::server

@@ -1,16 +1,30 @@
 #include "daemon/server/server.hpp"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/socket.h>
 
 #include "daemon/log.hpp"
+#include "daemon/os/fd_passing.hpp"
 #include "daemon/wire/spawn.hpp"
+#include "proto/codec.hpp"
 
 namespace taskpool::server {
 
 namespace {
 /// How long to accept nobody after the system had no descriptor or memory for a client.
 constexpr std::chrono::milliseconds kPauseAfterFailure{100};
+
+/// Tells a client why it is not served; it is disconnected next. A new socket has room for that.
+void refuse(int socket, const std::string& why) {
+  ErrorHead error;
+  error.code = Errc::limit_reached;
+  error.detail = why;
+  ByteBuffer frame;
+  append_frame(frame, Prefix{.op = Op::error}, encode(error));
+  (void)os::send(socket, frame.data(), {});  // it may have gone again
+}
+
 }  // namespace
 
 Server::Server(Core& core) : core_{core}, pause_{core.turn.io()} {}
@@ -44,6 +58,7 @@ bool Server::accept_once() {
   }
   if (sessions_.size() >= core_.config.max_sessions) {
     ++core_.metrics.sessions_refused;
+    refuse(socket.get(), fmt::format("max_sessions: {} are connected", sessions_.size()));
     log::warning("session_refused", {{"max_sessions", core_.config.max_sessions}});
     return true;
   }

@@ -10,6 +10,7 @@
 #include "daemon/server/token.hpp"
 #include "proto/build_id.hpp"
 #include "proto/codec.hpp"
+#include "proto/fields.hpp"
 #include "proto/version.hpp"
 
 namespace taskpool::server {
@@ -20,6 +21,7 @@ Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& pee
       number_{number},
       channel_{core.turn, std::move(socket)},
       self_{std::make_shared<Session*>(this)} {
+  channel_.limit_unsent(2 * core.config.session_result_bytes);
   core_.arenas.add(number_, peer_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {
     const auto sent = channel_.send_with(Prefix{.op = Op::arena_segment}, encode(ArenaSegment{segment, bytes}), {},
                                          std::span{&fd, 1});
@@ -79,10 +81,11 @@ Result<void> Session::on_frame(const FrameView& frame, std::vector<os::UniqueFd>
     case Op::map: done = map(frame); break;
     case Op::pool_open: done = pool_open(frame, std::move(fds)); break;
     default: {
-      const auto handler = find_op(frame.prefix.op);
-      if (handler == nullptr)
+      const auto* const row = find_op(frame.prefix.op);
+      if (row == nullptr)
         return fail(Errc::bad_message, fmt::format("op {}: not for a client to send", name(frame.prefix.op)));
-      done = (this->*handler)(frame);
+      if (!row->has_fields) done = Fields{frame.head}.finish(true);
+      if (done) done = (this->*row->handler)(frame);
     }
   }
   if (!done) {

@@ -8,6 +8,8 @@
 #include "daemon/server/near_names.hpp"
 #include "daemon/server/session.hpp"
 #include "proto/codec.hpp"
+#include "proto/fields.hpp"
+#include "proto/items.hpp"
 
 /// How jobs come to be: `prepare`, `apply`, `map`, `input`.
 namespace taskpool::server {
@@ -16,26 +18,6 @@ namespace {
 
 /// Names that one pool remembers of an open runtime, whose functions nobody lists.
 constexpr std::size_t kMaxFunctions = 100'000;
-
-/// Checks the body of an `apply`: one item.
-Result<void> check_single(const FrameView& frame) {
-  const auto& prefix = frame.prefix;
-  if ((prefix.flags & kInArena) != 0) {
-    if (frame.body.size() != sizeof(ArenaRef)) return fail(Errc::bad_message, "body: want one reference");
-    const auto width = element_bytes(prefix.encoding);
-    const auto bytes = load<ArenaRef>(frame.body.data()).bytes;
-    if (width > 0 && bytes != std::uint64_t{width} * prefix.count)
-      return fail(Errc::bad_message, "count: not the elements of the array");
-    return boost::system::in_place_value;
-  }
-  if (frame.body.size() > kMaxInlineItemBytes)
-    return fail(Errc::body_too_large, fmt::format("body: {} bytes; above {} it travels in an arena", frame.body.size(),
-                                                  kMaxInlineItemBytes));
-  const auto width = element_bytes(prefix.encoding);
-  if (width > 0 && frame.body.size() != std::size_t{prefix.count} * width)
-    return fail(Errc::bad_message, "count: not the elements of the array");
-  return boost::system::in_place_value;
-}
 
 }  // namespace
 
@@ -244,7 +226,8 @@ Result<void> Session::apply(const FrameView& frame) {
   Binding own;
   const auto binding = binding_of(frame, own);
   if (!binding) return binding.error();
-  if (const auto good = check_single(frame); !good) return good.error();
+  if (const auto good = check_single(frame.prefix.flags, frame.prefix.encoding, frame.prefix.count, frame.body); !good)
+    return good.error();
   if (const auto good = check_references(frame); !good) return good.error();
   if (const auto room = check_room(**binding, frame); !room) return room.error();
   const auto request = frame.prefix.request;
@@ -317,7 +300,8 @@ Result<void> Session::input(const FrameView& frame) {
     };
     Result<void> good = boost::system::in_place_value;
     if (prefix.op == Op::input) {
-      good = check_items(prefix.flags, prefix.encoding, prefix.count, frame.body);
+      if (!frame.head.empty()) good = Fields{frame.head}.finish(true);
+      if (good) good = check_items(prefix.flags, prefix.encoding, prefix.count, frame.body);
       if (good) good = check_references(frame);
     }
     if (good && job->total > kMaxJobItems - prefix.count)

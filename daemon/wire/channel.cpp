@@ -26,6 +26,11 @@ Channel::~Channel() {
 
 boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
   while (!closed_) {
+    if (out_.size() > most_unsent_) {
+      const auto [error] = co_await socket_.async_wait(asio::posix::descriptor_base::wait_write, kTuple);
+      if (error) break;
+      continue;
+    }
     const auto [error] = co_await socket_.async_wait(asio::posix::descriptor_base::wait_read, kTuple);
     if (error) break;  // close() cancelled it
     for (int reads = 0; reads < kReadsPerWake; ++reads) {

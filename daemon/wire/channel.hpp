@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -54,6 +55,8 @@ class Channel {
   void flush();
   /// Bytes queued and not taken by the socket.
   std::size_t queued() const { return out_.size(); }
+  /// A peer that has left more than `bytes` unread is not heard until it reads: nobody can make us keep more. Default: no limit.
+  void limit_unsent(std::size_t bytes) { most_unsent_ = bytes; }
   /// Called when the queue has fallen to `low` bytes or less after having been above it.
   void on_drained(std::size_t low, std::function<void()> call);
 
@@ -81,6 +84,7 @@ class Channel {
   std::uint64_t sent_bytes_ = 0;
   std::deque<Passing> passing_;
   std::size_t low_ = 0;
+  std::size_t most_unsent_ = std::numeric_limits<std::size_t>::max();
   std::function<void()> drained_;
   bool dirty_ = false;
   bool writing_ = false;
