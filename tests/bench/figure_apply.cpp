@@ -56,7 +56,7 @@ double pipelined(const PreparedCall& call, std::size_t tasks, std::size_t window
 void apply_same(Report& report) {
   const Placed placed{Placement::same};
   const Daemon daemon{{.workers = 1}};
-  const auto call = daemon.connect().pool().prepare("noop");
+  const auto call = daemon.connect().pool().prepare("bench_noop");
   round_trips(call, kRoundTrips / 4);
   const auto [ours, floor] = measure_in_turns([&] { return median(round_trips(call, kRoundTrips)); },
                                               [] { return median(relay_round_trips(kRoundTrips)); });
@@ -66,7 +66,7 @@ void apply_same(Report& report) {
 void apply_free(Report& report) {
   const Placed placed{Placement::free};
   const Daemon daemon;
-  const auto call = daemon.connect().pool().prepare("noop");
+  const auto call = daemon.connect().pool().prepare("bench_noop");
   round_trips(call, kRoundTrips / 4);
   std::vector<double> ours_p50;
   std::vector<double> ours_p99;
@@ -88,7 +88,7 @@ void apply_async(Report& report) {
   constexpr std::size_t kTasks = 1'000'000;
   const Placed placed{Placement::free};
   const Daemon daemon;
-  const auto call = daemon.connect().pool().prepare("noop");
+  const auto call = daemon.connect().pool().prepare("bench_noop");
   pipelined(call, kTasks / 10, kWindow);
   std::vector<double> ours;
   std::vector<double> relay;

@@ -23,7 +23,7 @@ pid_t worker_pid(const Client& client) {
 }
 
 Death kill_one(const Client& client, const PreparedCall& next) {
-  auto held = client.pool().with({.announce = true}).apply_async<int>("hold", kHeldMb);
+  auto held = client.pool().with({.announce = true}).apply_async<int>("bench_hold", kHeldMb);
   const auto begun = Clock::now();
   for (;;) {  // it reports once its memory is there
     (void)held.wait_for(std::chrono::milliseconds{1});
@@ -51,7 +51,7 @@ void worker_death(Report& report) {
   const Placed placed{Placement::free};
   const Daemon daemon{{.workers = 1}};
   const auto client = daemon.connect();
-  const auto next = client.pool().prepare("noop");
+  const auto next = client.pool().prepare("bench_noop");
   kill_one(client, next);
   std::vector<double> error;
   std::vector<double> replacement;

@@ -23,7 +23,7 @@ double p99_of_applies(const Daemon& daemon) {
   for (auto& own : times) {
     sessions.emplace_back([&daemon, &own, &failed] {
       const auto client = daemon.connect();
-      const auto call = client.pool().prepare("noop");
+      const auto call = client.pool().prepare("bench_noop");
       const std::byte body[64]{};
       for (std::size_t i = 0; i < kApplies; ++i) {
         const auto begun = Clock::now();

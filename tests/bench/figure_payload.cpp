@@ -40,7 +40,7 @@ void payload(Report& report) {
   const Placed placed{Placement::free};
   const Daemon daemon{{.workers = 2}};
   const auto client = daemon.connect();
-  const auto call = client.pool().prepare("noop");
+  const auto call = client.pool().prepare("bench_noop");
   measure_size(report, call, "payload_1MB", std::size_t{1} << 20, 4);
   measure_size(report, call, "payload_100MB", std::size_t{100} << 20, 3);
 }

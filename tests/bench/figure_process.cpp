@@ -22,7 +22,7 @@ double first_result_ms() {
   const auto begun = Clock::now();
   const Daemon daemon{{.workers = 2}};
   const std::byte body[1]{};
-  need(daemon.connect().pool().prepare("noop").apply(body));
+  need(daemon.connect().pool().prepare("bench_noop").apply(body));
   return seconds_since(begun) * 1e3;
 }
 
@@ -49,7 +49,7 @@ void idle(Report& report) {
   std::vector<pid_t> workers;
   {
     const auto client = daemon.connect();
-    const auto call = client.pool().prepare("noop");
+    const auto call = client.pool().prepare("bench_noop");
     const std::byte body[64]{};
     for (int i = 0; i < 1000; ++i) need(call.apply(body));
     for (const auto& worker : need(client.workers()).at("workers")) workers.push_back(worker.at("pid").get<pid_t>());

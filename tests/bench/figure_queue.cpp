@@ -34,7 +34,7 @@ class RawSession {
     hello.client = "taskpool-bench";
     append_frame(out_, {.op = Op::hello, .request = 1}, encode(hello));
     Call call;
-    call.function = "noop";
+    call.function = "bench_noop";
     append_frame(out_, {.op = Op::prepare, .target = kCall, .request = 2}, encode(call));
     send();
     wait_for(2);

@@ -48,7 +48,7 @@ constexpr taskpool_function function(const char* name, int (*call)(const taskpoo
   return {name, "(any) -> any", "For benchmarks.", call, nullptr, nullptr, 0, 0, {}};
 }
 
-constexpr taskpool_function kFunctions[] = {function("noop", &noop), function("spin", &spin), function("hold", &hold)};
+constexpr taskpool_function kFunctions[] = {function("bench_noop", &noop), function("bench_spin", &spin), function("bench_hold", &hold)};
 constexpr taskpool_module kModule{TASKPOOL_ABI_VERSION, 3, "bench", nullptr, kFunctions};
 
 }  // namespace
