@@ -62,10 +62,10 @@ void Queue::enter(SessionTurn& turn) {
   if (turn.in_order_ || turn.paused_ || turn.ready_.empty()) return;
   auto& user = *turn.uid_;
   auto& level = levels_[user.priority_];
-  // Whoever was away gets no credit for it: it starts level with the one that has had the least.
-  if (!user.order_.empty()) turn.used_ns_ = std::max(turn.used_ns_, (*user.order_.begin())->used_ns_);
+  // Whoever was away gets no credit for it, but the next turn: it starts just before the one that has had the least.
+  if (!user.order_.empty()) turn.used_ns_ = std::max(turn.used_ns_, (*user.order_.begin())->used_ns_ - 1);
   if (user.order_.empty()) {
-    if (!level.order.empty()) user.used_ns_ = std::max(user.used_ns_, (*level.order.begin())->used_ns_);
+    if (!level.order.empty()) user.used_ns_ = std::max(user.used_ns_, (*level.order.begin())->used_ns_ - 1);
     level.order.insert(&user);
   }
   user.order_.insert(&turn);

@@ -1,0 +1,92 @@
+#include "daemon/server/keeper.hpp"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/test/unit_test.hpp>
+#include <string>
+
+#include "proto/items.hpp"
+
+namespace taskpool::server {
+namespace {
+
+struct Fixture {
+  boost::asio::io_context io;
+  wire::Turn turn{io};
+  Config config;
+  Metrics metrics;
+  queue::JobTable jobs{1};
+  Arenas arenas{config, metrics};
+  Keeper keeper{turn, config, metrics, jobs, arenas};
+  std::vector<std::string> dropped;
+
+  Fixture() {
+    keeper.on_dropped = [this](const queue::Job& job) { dropped.push_back(jobs.text(job.id)); };
+  }
+
+  queue::Job& job(std::optional<Keeper::Key> key = {}) {
+    auto& made = *jobs.create();
+    keeper.adopt(made, std::move(key));
+    return made;
+  }
+
+  /// A result of that many bytes, and the end.
+  void end(queue::Job& job, std::size_t bytes) {
+    Packer packer;
+    packer.add(std::vector<std::byte>(bytes));
+    const Prefix form{.op = Op::run_results, .encoding = Encoding::bytes, .count = 1};
+    keeper.on_results(job, 0, 1, form, packer.table(), packer.payload());
+    job.ended = true;
+    BOOST_TEST(keeper.on_done(job));
+  }
+};
+
+BOOST_FIXTURE_TEST_SUITE(keepers, Fixture)
+
+BOOST_AUTO_TEST_CASE(the_oldest_goes_when_there_are_too_many) {
+  config.kept_results = 2;
+  const auto first = jobs.text([&]() -> queue::JobId {
+    auto& made = job();
+    end(made, 10);
+    return made.id;
+  }());
+  end(job(), 10);
+  BOOST_TEST(dropped.empty());
+  end(job(), 10);
+  BOOST_TEST(dropped == std::vector<std::string>{first}, boost::test_tools::per_element());
+  BOOST_TEST(jobs.size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(the_oldest_goes_when_they_are_too_large) {
+  config.kept_result_bytes = 10'000;
+  for (int round = 0; round < 20; ++round) end(job(), 1000);
+  BOOST_TEST(metrics.results_kept_bytes <= 10'000u);
+  BOOST_TEST(dropped.size() >= 10u);
+}
+
+BOOST_AUTO_TEST_CASE(a_key_names_the_job_until_it_is_dropped) {
+  const Keeper::Key key{1000, "default", "once"};
+  auto& keyed = job(key);
+  BOOST_TEST(keeper.find(key) == &keyed);
+  BOOST_TEST(keeper.find({1001, "default", "once"}) == nullptr);
+  end(keyed, 10);
+  keeper.drop(keyed);
+  BOOST_TEST(keeper.find(key) == nullptr);
+  BOOST_TEST(jobs.size() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(the_first_error_is_remembered) {
+  auto& failed = job();
+  ErrorHead error;
+  error.code = Errc::task_failed;
+  error.detail = "first";
+  keeper.on_failed(failed, 0, 1, error);
+  error.detail = "second";
+  keeper.on_failed(failed, 1, 1, error);
+  BOOST_REQUIRE(keeper.error_of(failed) != nullptr);
+  BOOST_TEST(keeper.error_of(failed)->detail == "first");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace taskpool::server
