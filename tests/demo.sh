@@ -8,7 +8,12 @@ export TASKPOOL_SOCKET=$work/socket
 taskpoold --log-level warning &
 daemon=$!
 finish() {
-  kill "$daemon" 2>/dev/null && wait "$daemon" || true
+  kill "$daemon" 2>/dev/null || true
+  for ((tries = 0; tries < 150; tries++)); do
+    kill -0 "$daemon" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill -9 "$daemon" 2>/dev/null || true
   rm -rf "$work"
 }
 trap finish EXIT
