@@ -170,9 +170,10 @@ void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoi
   }
   if (elapsed >= queue::kSlowItem && worker.items() > 1 && !worker.slow) {
     // Nothing waits behind a long task: its finished predecessors are delivered, its successors go elsewhere.
-    worker.slow = true;
+    const auto ticket = running.ticket;
     worker.drain_outbox();
-    worker.slow = true;  // finished items reset it
+    const auto still = worker.running();
+    worker.slow = still && still->ticket == ticket;  // it may have finished meanwhile
     take_back(worker);
     services_.turn.end_later();
   }

@@ -124,6 +124,10 @@ void Queue::apply(Transition transition) {
       job.push_back(transition.range);
       make_ready(job, false);
       break;
+    case Kind::refused:
+      job.total += count;
+      job.failed += count;
+      break;
     case Kind::input_ended: job.input_ended = true; break;
     case Kind::started:
       job.waiting -= count;
@@ -209,6 +213,7 @@ Range counted(std::uint32_t count) {
 }
 }  // namespace
 
+void Queue::refuse(Job& job, std::uint32_t count) { apply({Transition::Kind::refused, job, counted(count)}); }
 void Queue::succeed(Job& job, std::uint32_t count) { apply({Transition::Kind::succeeded, job, counted(count)}); }
 void Queue::fail(Job& job, std::uint32_t count) { apply({Transition::Kind::failed, job, counted(count)}); }
 void Queue::cancel_running(Job& job, std::uint32_t count) {

@@ -75,6 +75,8 @@ class Queue {
   // What happens to a job. Each is one Transition.
   void accept(Job& job);
   void add_input(Job& job, BlockPtr block);
+  /// Items came that cannot be taken: they fail without ever waiting. The caller tells the listener.
+  void refuse(Job& job, std::uint32_t count);
   void end_input(Job& job);
   /// Takes up to `most` waiting items off the front, and charges `cost_ns` an item to its turn.
   Range start(Job& job, std::uint32_t most, std::size_t max_bytes, std::int64_t cost_ns);

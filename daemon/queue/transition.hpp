@@ -12,6 +12,7 @@ struct Transition {
   enum class Kind : std::uint8_t {
     accepted,      ///< The job exists; no items yet.
     input,         ///< `range` came and waits.
+    refused,       ///< `range.count` items came that never wait: they have failed.
     input_ended,   ///< No more items will come.
     started,       ///< The first `range.count` waiting items went to a worker.
     returned,      ///< `range` came back unclaimed, or its worker died before it ran; waits at the front.

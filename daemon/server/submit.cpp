@@ -295,7 +295,8 @@ Result<void> Session::input(const FrameView& frame) {
       ErrorHead head;
       head.code = error.errc();
       head.detail = error.detail;
-      channel_.send(Prefix{.op = Op::failed, .target = job->total, .count = prefix.count, .request = request}, encode(head));
+      job->listener->on_failed(*job, job->total, prefix.count, head);
+      pool.queue().refuse(*job, prefix.count);
       pool.cancel(*job, false, error.errc());
     };
     Result<void> good = boost::system::in_place_value;

@@ -4,6 +4,7 @@ no code with the C++ side, so that a mistake there is not repeated here."""
 import array
 import collections
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ NONE, JSON, BYTES, PICKLE = 0, 1, 2, 3
 I64 = 19
 IN_ARENA, LAST = 1, 2
 DEADLINE = 20.0  # seconds; every wait in a test ends
+
+REFERENCE = struct.Struct("<QQQ")  # segment, offset, bytes
 
 Frame = collections.namedtuple("Frame", "op flags request target count encoding head body fds")
 
@@ -82,6 +85,8 @@ class Session:
         self.buffer = bytearray()
         self.fds = []
         self.frames = collections.deque()
+        self.up = {}    # segments of the arenas, mapped, by number
+        self.down = {}
         self.last_request = 0
         if greet:
             self.send("hello", head={"version": 1, "client": "test", **hello})
@@ -144,9 +149,34 @@ class Session:
             frame = self.next_frame()
             if frame is None:
                 raise EOFError("the daemon closed the connection")
+            if frame.op == "arena_segment":
+                self.down[frame.head["segment"]] = self.map_segment(frame.fds[0], frame.head["bytes"])
+                continue
             if frame.op in ops and request in (None, frame.request):
                 return frame
             self.frames.append(frame)
+
+    @staticmethod
+    def map_segment(fd, size):
+        try:
+            return mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+
+    def open_arena(self, size):
+        """A new up segment's number; its memory is in `up`."""
+        opened, fds = self.ask_frame("arena_open", {"bytes": size})
+        self.up[opened["segment"]] = self.map_segment(fds[0], opened["bytes"])
+        return opened["segment"]
+
+    def read_down(self, body, release=True):
+        """What the references of a body in the down arena name; then gives them back."""
+        items = []
+        for segment, offset, size in REFERENCE.iter_unpack(body):
+            items.append(bytes(self.down[segment][offset:offset + size]) if size else b"")
+        if release:
+            self.send("arena_release", body=body, count=len(items))
+        return items
 
     def ask(self, op, head=None, fds=(), **fields):
         """A request and its `ok` reply's object; raises Failed."""
@@ -171,9 +201,10 @@ class Session:
         reply = self.receive("result", "error", "ok", request=request)
         if reply.op == "error":
             raise Failed(reply.head)
+        body = self.read_down(reply.body)[0] if reply.flags & IN_ARENA else reply.body
         if reply.op == "ok" or reply.encoding == JSON:
-            return json.loads(reply.body)
-        return reply.body
+            return json.loads(body)
+        return body
 
     def apply(self, function, argument=None, **options):
         return self.result(self.start(function, argument, **options))
@@ -193,23 +224,30 @@ class Session:
             if frame.op == "error":
                 raise Failed(frame.head)
             if frame.op == "done":
-                return found, frame.head
+                return found, {"total": 0, "succeeded": 0, "failed": 0, **frame.head}
             for offset in range(frame.count):
                 assert frame.target + offset not in found, "an outcome came twice"
                 found[frame.target + offset] = Failed(frame.head) if frame.op == "failed" else None
             if frame.op == "results":
-                for offset, item in enumerate(unpack(frame.count, frame.body)):
-                    found[frame.target + offset] = json.loads(item)
+                items = self.read_down(frame.body) if frame.flags & IN_ARENA else unpack(frame.count, frame.body)
+                for offset, item in enumerate(items):
+                    found[frame.target + offset] = json.loads(item) if frame.encoding == JSON else item
 
     def map(self, function, items, **options):
         return self.outcomes(self.start_map(function, items, **options))
 
 
+def binaries():
+    """Where the programs under test are: below TASKPOOL_BUILD."""
+    build = os.environ.get("TASKPOOL_BUILD", os.path.join(os.path.dirname(__file__), "../../build/dev"))
+    return os.path.join(os.path.abspath(build), "bin")
+
+
 class Daemon:
     """A daemon in a directory of its own; ends with the `with`."""
 
-    def __init__(self, binaries, config="", *, pools=None, arguments=(), environment=None):
-        self.binaries = binaries
+    def __init__(self, config="", *, pools=None, arguments=(), environment=None):
+        self.binaries = binaries()
         self.directory = tempfile.mkdtemp(prefix="taskpool-test-")
         self.socket = os.path.join(self.directory, "socket")
         self.config = os.path.join(self.directory, "config.toml")
@@ -246,6 +284,19 @@ class Daemon:
     def log(self):
         with open(self.log_path, errors="replace") as file:
             return file.read()
+
+    def ask(self, op, head=None):
+        """One request in a session of its own."""
+        with self.session() as session:
+            return session.ask(op, head)
+
+    def workers(self, pool="", state=None):
+        """Rows of the workers that there are, or of those in a state."""
+        rows = self.ask("workers", {"pool": pool})["workers"]
+        return [row for row in rows if state in (None, row["state"])]
+
+    def counter(self, name):
+        return next(row["value"] for row in self.ask("stats")["counters"] if row["name"] == name)
 
     def session(self, **hello):
         return Session(self.socket, **hello)

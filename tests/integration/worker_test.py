@@ -1,0 +1,317 @@
+#!/usr/bin/python3
+"""Workers and zygotes that misbehave, die or cannot start: who is told, and that nothing else suffers."""
+
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from story import LAST, REFERENCE, Daemon, Failed, Story, eventually, is_alive, pack
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def children(pid):
+    """The processes that a process has started and that are still its children."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+class Misbehaving(Story):
+    config = 'cancel_grace = "200ms"'
+
+    def test_exit(self):
+        session = self.session()
+        for code in (0, 3):
+            error = self.assert_fails("worker_lost", session.apply, "leave", code)
+            self.assertIn(f"exit code {code}", error.detail)
+            self.assertEqual(error.head.get("exit_code", 0), code)
+        self.assertEqual(session.apply("square", 3), 9)
+
+    def test_standard_output_is_not_the_channel(self):
+        session = self.session()
+        for _ in range(20):
+            session.apply("print", "taskpool" * 1000)
+        self.assertEqual(session.apply("square", 3), 9)
+
+    def test_all_descriptors_closed(self):
+        session = self.session()
+        self.assert_fails("worker_lost", session.apply, "close_all", 1)
+        found, done = session.map("square", range(1000))
+        self.assertEqual((done["succeeded"], found[999]), (1000, 999 * 999))
+
+    def test_a_fork_that_returns_twice_gives_one_result(self):
+        session = self.session()
+        for x in range(1, 20):
+            self.assertEqual(session.apply("fork_twice", x), x)
+        found, _ = session.map("fork_twice", range(1, 20))
+        self.assertEqual(found, {index: index + 1 for index in range(19)})
+
+    def test_a_stopped_worker_meets_its_timeout(self):
+        session = self.session()
+        request = session.start("sleep", 30, timeout_ms=300)
+        busy = eventually(lambda: self.daemon.workers(state="busy"), "it runs")
+        os.kill(busy[0]["pid"], signal.SIGSTOP)
+        self.assert_fails("timed_out", session.result, request)
+        eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "it is replaced")
+
+    def test_an_idle_worker_that_dies_is_replaced(self):
+        before = {row["pid"] for row in eventually(lambda: self.daemon.workers(state="idle"), "workers")}
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        session = self.session()
+        self.assertEqual(session.apply("square", 5), 25)
+        eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "both are replaced")
+        self.assertFalse(before & {row["pid"] for row in self.daemon.workers()})
+
+    def test_a_killed_zygote_loses_what_ran_and_the_next_takes_over(self):
+        session = self.session()
+        eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "both are there")
+        requests = [session.start("sleep", 30), session.start("sleep", 30)]
+        again = session.start("square", 6)
+        eventually(lambda: len(self.daemon.workers(state="busy")) == 2, "both run")
+        generation = self.daemon.workers()[0]["generation"]
+        os.kill(children(self.daemon.process.pid)[0], signal.SIGKILL)
+        for request in requests:
+            self.assertIn("zygote", self.assert_fails("worker_lost", session.result, request).detail)
+        self.assertEqual(session.result(again), 36)
+        self.assertGreater(min(row["generation"] for row in self.daemon.workers()), generation)
+
+    def test_a_stopped_zygote_does_not_keep_an_error_from_its_caller(self):
+        session = self.session()
+        eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "both are there")
+        zygote = children(self.daemon.process.pid)[0]
+        os.kill(zygote, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            self.assert_fails("worker_lost", session.apply, "crash", 9)
+            self.assertLess(time.monotonic() - began, 2)
+        finally:
+            os.kill(zygote, signal.SIGCONT)
+        self.assertEqual(session.apply("square", 3), 9)
+
+
+class Leaks(Story):
+    def test_no_descriptor_is_left_of_200_deaths(self):
+        session = self.session()
+        pid = self.daemon.process.pid
+        session.apply("square", 1)
+        eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "two workers")
+        before = descriptors(pid)
+        zygote = children(pid)[0]
+        before_zygote = descriptors(zygote)
+        for _ in range(200):
+            self.assert_fails("worker_lost", session.apply, "crash", 9)
+        eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "two workers")
+        eventually(lambda: descriptors(pid) <= before, "its descriptors are closed")
+        eventually(lambda: descriptors(zygote) <= before_zygote, "the zygote's too")
+        self.assertEqual(self.daemon.counter("workers_died_total"), 200)
+
+    def test_no_descriptor_or_memory_is_left_of_200_sessions(self):
+        pid = self.daemon.process.pid
+        with self.daemon.session() as session:
+            session.apply("square", 1)
+        eventually(lambda: self.daemon.counter("sessions_open") == 1, "it is gone")
+        before = descriptors(pid)
+        for round_number in range(200):
+            with self.daemon.session() as session:
+                segment = session.open_arena(1 << 20)
+                request = session.new_request()
+                session.send("apply", head={"function": "echo"}, body=REFERENCE.pack(segment, 0, 100_000), flags=1, encoding=2,
+                             count=1, request=request)
+                if round_number % 2:
+                    session.result(request)
+        eventually(lambda: self.daemon.counter("sessions_open") == 1, "they are gone")
+        eventually(lambda: descriptors(pid) <= before, "their descriptors are closed")
+        eventually(lambda: self.daemon.counter("jobs_known") == 0, "their jobs are gone")
+        self.assertEqual(self.daemon.counter("arena_bytes"), 0)
+        for row in self.daemon.workers():
+            with open(f"/proc/{row['pid']}/maps") as maps:
+                self.assertNotIn("taskpool-up", maps.read())
+
+
+class SessionDeath(Story):
+    config = 'cancel_grace = "200ms"'
+
+    def test_it_cancels_its_tasks_and_frees_everything(self):
+        session = self.daemon.session()
+        session.start_map("spin", [30_000_000] * 50)
+        session.start("sleep", 30)
+        eventually(lambda: len(self.daemon.workers(state="busy")) == 2, "it runs")
+        session.close()
+        eventually(lambda: self.daemon.counter("jobs_known") == 0, "its jobs are gone")
+        self.assertEqual(self.daemon.counter("tasks_waiting"), 0)
+        self.assertEqual(self.session().apply("square", 3), 9)
+
+    def test_a_job_whose_input_is_open_ends_too(self):
+        session = self.daemon.session()
+        request = session.new_request()
+        session.send("map", head={"function": "square", "detached": True}, body=pack([b"1"]), encoding=1, count=1, request=request)
+        task = session.result(request)["task"]
+        session.close()
+        with self.session() as other:
+            self.assertIn(other.ask("wait", {"task": task})["state"], ("cancelled", "failed", "succeeded"))
+            with self.assertRaises((Failed, KeyError)):
+                other.outcomes(self.fetch(other, task))
+                raise KeyError
+
+    def test_detached_tasks_survive(self):
+        session = self.daemon.session()
+        session.ask("pool_pause")
+        task = session.apply("square", 9, detached=True)["task"]
+        job = session.new_request()
+        session.send("map", head={"function": "square", "detached": True}, body=pack([b"2", b"3"]), encoding=1, count=2,
+                     flags=LAST, request=job)
+        job = session.result(job)["task"]
+        session.close()
+        other = self.session()
+        self.assert_fails("not_finished", other.result, self.fetch(other, task))
+        other.ask("pool_resume")
+        self.assertEqual(other.ask("wait", {"task": task})["state"], "succeeded")
+        self.assertEqual(other.result(self.fetch(other, task, keep=True)), 81)
+        self.assertEqual(other.result(self.fetch(other, task)), 81)
+        self.assert_fails("unknown_task", other.result, self.fetch(other, task))
+        other.ask("wait", {"task": job})
+        self.assertEqual(other.outcomes(self.fetch(other, job))[0], {0: 4, 1: 9})
+
+    @staticmethod
+    def fetch(session, task, **options):
+        request = session.new_request()
+        session.send("fetch", head={"task": task, **options}, request=request)
+        return request
+
+
+class Recycling(Story):
+    pools = [{"name": "few", "workers": 1, "max_tasks_per_worker": 10},
+             {"name": "small", "workers": 1, "max_worker_memory": "1MiB"}]
+
+    def test_after_so_many_tasks(self):
+        session = self.session()
+        found, done = session.map("describe", [[]] * 95)
+        self.assertEqual(done["succeeded"], 95)
+        counts = {}
+        for value in found.values():
+            counts[value["worker"]] = counts.get(value["worker"], 0) + 1
+        self.assertEqual(sorted(counts.values()), [5] + [10] * 9)
+        self.assertEqual(self.daemon.counter("workers_died_total"), 0)
+
+    def test_above_so_much_memory(self):
+        session = self.session()
+        worker = session.apply("describe", [], pool="small")["worker"]
+        eventually(lambda: session.apply("describe", [], pool="small")["worker"] != worker, "it is replaced")
+        self.assertGreater(self.daemon.counter("workers_recycled_total"), 0)
+
+
+class Starting(unittest.TestCase):
+    def refuse(self, named, config="", **pool):
+        """Starts a daemon that cannot, and checks what it says."""
+        daemon = Daemon(config, pools=[{"name": "default", "workers": 1, **pool}])
+        try:
+            daemon.start(wait=False)
+            code = daemon.wait()
+            self.assertNotEqual(code, 0)
+            self.assertIn(named, daemon.log())
+            self.assertFalse(os.path.exists(daemon.socket))
+        finally:
+            daemon.__exit__(None)
+
+    def test_a_module_that_is_not_there(self):
+        self.refuse("/nonexistent/module.so", modules=["/nonexistent/module.so"])
+
+    def test_a_module_that_does_not_load(self):
+        self.refuse(__file__, modules=[os.path.abspath(__file__)])
+
+    def test_a_library_that_is_no_module_or_of_another_abi(self):
+        with self.compile("int other;") as library:
+            self.refuse(library.path, modules=[library.path])
+
+    def test_a_runtime_that_is_not_there(self):
+        self.refuse("nonexistent-runtime", '[runtime.odd]\ncommand = ["nonexistent-runtime"]\n', runtime="odd", modules=[])
+
+    def test_an_initializer_that_there_is_not(self):
+        self.refuse("no_such_initializer", initializer="no_such_initializer")
+
+    def test_an_initializer_that_fails(self):
+        self.refuse("bad luck", initializer="fail", initializer_arguments='["bad luck"]')
+
+    def compile(self, text):
+        return Library(text)
+
+
+class Library:
+    """A shared library made of one line of C; skips the test where there is no compiler."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __enter__(self):
+        import tempfile
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = os.path.join(self.directory.name, "other.so")
+        compiled = subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", self.path], input=self.text.encode())
+        if compiled.returncode != 0:
+            raise unittest.SkipTest("no C compiler")
+        return self
+
+    def __exit__(self, *_):
+        self.directory.cleanup()
+
+
+class Initializers(Story):
+    def test_each_worker_runs_it(self):
+        session = self.session()
+        pool = session.ask("pool_open", {"workers": 2, "initializer": "initialize", "initializer_arguments": [42]})["pool"]
+        self.assertEqual(session.apply("initialized", [], pool=pool), 42)
+        self.assert_fails("worker_lost", session.apply, "crash", 9, pool=pool)
+        self.assertEqual(session.apply("initialized", [], pool=pool), 42)
+
+    def test_one_that_fails_is_the_answer_and_is_not_tried_for_ever(self):
+        session = self.session()
+        error = self.assert_fails("start_failed", session.ask, "pool_open",
+                                  {"workers": 2, "initializer": "fail", "initializer_arguments": ["bad luck"]})
+        self.assertIn("bad luck", error.detail)
+        eventually(lambda: len(session.ask("pools")["pools"]) == 1, "it is gone")
+
+    def test_one_that_fails_later_is_tried_again_after_pauses(self):
+        path = os.path.join(self.daemon.directory, "needed")
+        with open(path, "w") as file:
+            file.write("words")
+        session = self.session()
+        pool = session.ask("pool_open", {"workers": 1, "initializer": "word_count", "initializer_arguments": [path]})["pool"]
+        os.remove(path)
+        started = self.daemon.counter("workers_started_total")
+        self.assert_fails("worker_lost", session.apply, "crash", 9, pool=pool)
+        waiting = session.start("square", 8, pool=pool)
+        row = eventually(lambda: next((row for row in session.ask("pools")["pools"] if row["pool"] == pool and row["last_error"]), None),
+                         "it is reported")
+        self.assertIn("needed", row["last_error"])
+        eventually(lambda: self.daemon.counter("workers_started_total") >= started + 3, "it is tried again")
+        with open(path, "w") as file:
+            file.write("words")
+        self.assertEqual(session.result(waiting), 64)
+        self.assertLess(self.daemon.counter("workers_started_total"), started + 12)
+
+
+class SupervisorDeath(unittest.TestCase):
+    def test_all_workers_and_zygotes_end_within_a_second(self):
+        daemon = Daemon(pools=[{"name": "default", "workers": 3}, {"name": "command", "runtime": "command", "workers": 2}])
+        try:
+            daemon.start()
+            session = daemon.session()
+            session.start("spin", 60_000_000)
+            session.start("sleep", 60)
+            eventually(lambda: len(daemon.workers(state="busy")) == 2, "they run")
+            pids = [row["pid"] for row in daemon.workers()] + children(daemon.process.pid)
+            self.assertEqual(len(pids), 7)
+            daemon.stop(signal.SIGKILL)
+            eventually(lambda: not any(is_alive(pid) for pid in pids), "all are gone", 1.5)
+            session.close()
+        finally:
+            daemon.__exit__(None)
+
+
+if __name__ == "__main__":
+    unittest.main()
