@@ -64,7 +64,8 @@ constexpr std::array<bool, 256> kIsSpace = [] {
 /// Counts as `wc -w` does in the C locale.
 std::uint64_t word_count(taskpool::Context& context, const std::string& path) {
   constexpr std::size_t kBlock = 256 * 1024;
-  static const auto block = std::make_unique<unsigned char[]>(kBlock);  // reused: fresh pages cost more than the counting
+  static const auto block =
+      std::make_unique<unsigned char[]>(kBlock);  // reused: fresh pages cost more than the counting
   const File file{path};
   std::uint64_t words = 0;
   bool in_space = true;

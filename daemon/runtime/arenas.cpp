@@ -7,7 +7,8 @@ namespace taskpool::runtime {
 
 Result<void> Arenas::attach(const Attach& segment, os::UniqueFd fd) {
   using Access = os::SharedMemory::Access;
-  auto memory = os::SharedMemory::attach(std::move(fd), segment.bytes, segment.down ? Access::read_write : Access::read_only);
+  auto memory =
+      os::SharedMemory::attach(std::move(fd), segment.bytes, segment.down ? Access::read_write : Access::read_only);
   if (!memory) return memory.error();
   memory->close_fd();
   segments_.insert_or_assign(Key{segment.session, segment.down, segment.segment},
@@ -28,8 +29,8 @@ Result<const Arenas::Segment*> Arenas::find(const Key& key, const ArenaRef& ref)
   if (found == segments_.end()) return fail(Errc::bad_message, describe() + ": not attached");
   const auto size = found->second.memory.size();
   if (ref.offset > size || ref.bytes > size - ref.offset)
-    return fail(Errc::bad_message, describe() + ": has no " + std::to_string(ref.bytes) + " bytes at " +
-                                       std::to_string(ref.offset));
+    return fail(Errc::bad_message,
+                describe() + ": has no " + std::to_string(ref.bytes) + " bytes at " + std::to_string(ref.offset));
   return &found->second;
 }
 

@@ -17,8 +17,8 @@ namespace taskpool::runtime {
 /// The arena segments that the supervisor has attached to a worker.
 class Arenas {
  public:
-  /// Maps a segment: for reading if it is up, for writing too if it is down. Errors: `bad_message` if it is not sealed or
-  /// smaller than it says; the operating system's.
+  /// Maps a segment: for reading if it is up, for writing too if it is down. Errors: `bad_message` if it is not sealed
+  /// or smaller than it says; the operating system's.
   Result<void> attach(const Attach& segment, os::UniqueFd fd);
   /// Unmaps what a session had.
   void detach(std::uint32_t session);

@@ -74,10 +74,10 @@ struct Call::Services {
   }
   static void commit(const taskpool_call* call, std::uint64_t bytes) { self(call).commit_result(bytes); }
 
-  static void error(const taskpool_call* call, int code, const char* type, const char* message,
-                    const char* traceback) {
+  static void error(const taskpool_call* call, int code, const char* type, const char* message, const char* traceback) {
     constexpr std::size_t max = kMaxFrameHeadBytes;
-    self(call).set_error(code_of(code), short_text(type, kMaxNameBytes), short_text(message, max), short_text(traceback, max));
+    self(call).set_error(code_of(code), short_text(type, kMaxNameBytes), short_text(message, max),
+                         short_text(traceback, max));
   }
   static void error_status(const taskpool_call* call, int exit_code, int signal_number) {
     auto& error = self(call).error_;
@@ -86,7 +86,9 @@ struct Call::Services {
     if (signal_number >= 0) error->signal = signal_number;
   }
 
-  static int cancelled(const taskpool_call* call) { return static_cast<int>(pending_interrupt(self(call).link_.page())); }
+  static int cancelled(const taskpool_call* call) {
+    return static_cast<int>(pending_interrupt(self(call).link_.page()));
+  }
   static int interrupt_fd(const taskpool_call* call) { return self(call).interrupts_.fd(); }
   static std::int64_t remaining_ns(const taskpool_call* call) {
     auto& me = self(call);
@@ -164,14 +166,14 @@ void Call::begin_item(Ticket ticket, std::uint32_t offset, Encoding item_encodin
 }
 
 void Call::set_error(Errc code, std::string type, std::string message, std::string traceback) {
-  error_ = ErrorHead{
-      .code = code, .detail = std::move(message), .type = std::move(type), .traceback = std::move(traceback)};
+  error_ =
+      ErrorHead{.code = code, .detail = std::move(message), .type = std::move(type), .traceback = std::move(traceback)};
 }
 
 std::byte* Call::reserve_result(Encoding wanted, std::uint64_t bytes) {
   link_.leave_if_copy();
-  const bool is_known = wanted == Encoding::none || wanted == Encoding::json || wanted == Encoding::bytes || is_array(wanted);
-  if (!is_known || (wanted == Encoding::none && bytes > 0)) {
+  // A pickle too: a function may return what it was given without being able to read it.
+  if (name(wanted).empty() || (wanted == Encoding::none && bytes > 0)) {
     set_error(Errc::not_encodable, {}, "the function made a result of unknown encoding");
     return nullptr;
   }

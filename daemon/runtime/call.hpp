@@ -22,8 +22,8 @@ ErrorHead unexplained_failure();
 /// CLOCK_MONOTONIC, as the claim page has it. Nanoseconds.
 std::uint64_t monotonic_ns();
 
-/// The `taskpool_call` that functions are given, with the host services behind it: what a function may ask of its worker,
-/// and what it has answered. One is reused for all items of a worker, as setting one up costs more than a short
+/// The `taskpool_call` that functions are given, with the host services behind it: what a function may ask of its
+/// worker, and what it has answered. One is reused for all items of a worker, as setting one up costs more than a short
 /// function.
 class Call : public taskpool_call {
  public:

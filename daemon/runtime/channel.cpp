@@ -76,8 +76,10 @@ Result<void> Channel::wait_for(const std::function<Verdict(IncomingFrame&)>& jud
       case Verdict::found: return {};
       case Verdict::handled: break;
       case Verdict::keep:
-        kept_.push_back({frame->view.prefix, std::string{frame->view.head},
-                         {frame->view.body.begin(), frame->view.body.end()}, std::move(frame->fds)});
+        kept_.push_back({frame->view.prefix,
+                         std::string{frame->view.head},
+                         {frame->view.body.begin(), frame->view.body.end()},
+                         std::move(frame->fds)});
         break;
     }
   }

@@ -37,8 +37,9 @@ class Channel {
                     std::span<const int> fds = {});
 
   enum class Verdict { keep, handled, found };
-  /// Reads on until `judge` has found what it wants, while the frame that next() returned last stays valid. Frames that it
-  /// keeps are what next() returns afterwards, in their order. Errors: as next(); `daemon_gone` when the peer closed.
+  /// Reads on until `judge` has found what it wants, while the frame that next() returned last stays valid. Frames that
+  /// it keeps are what next() returns afterwards, in their order. Errors: as next(); `daemon_gone` when the peer
+  /// closed.
   Result<void> wait_for(const std::function<Verdict(IncomingFrame&)>& judge);
 
  private:
@@ -55,7 +56,7 @@ class Channel {
   std::vector<os::UniqueFd> arrived_fds_;  ///< Of frames that were not decoded yet.
   std::unique_ptr<FrameDecoder> held_;     ///< Views of the frame being worked on point here, after a wait_for().
   std::deque<Kept> kept_;
-  std::optional<Kept> current_;            ///< The frame being worked on, if it is one of `kept_`.
+  std::optional<Kept> current_;  ///< The frame being worked on, if it is one of `kept_`.
 };
 
 }  // namespace taskpool::runtime

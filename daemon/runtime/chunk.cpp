@@ -16,8 +16,8 @@ Result<std::string> read_command_options(std::string_view head) {
   return command;
 }
 
-/// Numbers in an arena are checked here rather than by check_items(): the supervisor cuts arrays where it likes, so that a
-/// piece may begin at any element.
+/// Numbers in an arena are checked here rather than by check_items(): the supervisor cuts arrays where it likes, so
+/// that a piece may begin at any element.
 Result<void> check_number_reference(Encoding encoding, std::uint32_t count, std::span<const std::byte> body) {
   if (body.size() != sizeof(ArenaRef)) return fail(Errc::bad_message, "body: not one reference");
   const auto bytes = load<ArenaRef>(body.data()).bytes;
@@ -68,7 +68,8 @@ Result<std::span<const std::byte>> Chunk::item(const Arenas& arenas, std::uint32
     }
     return item;
   }
-  const auto region = arenas.view(header_.session, load<ArenaRef>(body_.data() + std::size_t{offset} * sizeof(ArenaRef)));
+  const auto region =
+      arenas.view(header_.session, load<ArenaRef>(body_.data() + std::size_t{offset} * sizeof(ArenaRef)));
   if (!region) return region.error();
   return region->same_uid ? aligned(region->bytes) : copied(region->bytes);
 }

@@ -16,8 +16,8 @@ namespace taskpool::runtime {
 /// The items of one `run` frame. PROTOCOL.md, section 3.2.
 class Chunk {
  public:
-  /// Views `frame`, which must outlive it. Error: `bad_message`, `body_too_large`: nothing of it can be run. Only tickets()
-  /// and first() are good then.
+  /// Views `frame`, which must outlive it. Error: `bad_message`, `body_too_large`: nothing of it can be run. Only
+  /// tickets() and first() are good then.
   Result<void> read(const FrameView& frame);
 
   const RunHeader& header() const { return header_; }
@@ -33,9 +33,9 @@ class Chunk {
   /// The `command` options as raw JSON, or "".
   const std::string& command() const { return command_; }
 
-  /// The bytes of item `offset`, unless it is_numbers(). To be asked in ascending order. Valid until the next call; what
-  /// another user could change has been copied, an array is aligned. Error: `bad_message` if it is not in an attached
-  /// arena.
+  /// The bytes of item `offset`, unless it is_numbers(). To be asked in ascending order. Valid until the next call;
+  /// what another user could change has been copied, an array is aligned. Error: `bad_message` if it is not in an
+  /// attached arena.
   Result<std::span<const std::byte>> item(const Arenas& arenas, std::uint32_t offset);
   struct Numbers {
     std::span<const std::byte> bytes;

@@ -5,8 +5,8 @@
 
 namespace taskpool::runtime {
 
-/// What the supervisor asks of the running task, read from the claim page; an interrupt that was meant for another ticket,
-/// which has ended meanwhile, counts as none.
+/// What the supervisor asks of the running task, read from the claim page; an interrupt that was meant for another
+/// ticket, which has ended meanwhile, counts as none.
 Interrupt pending_interrupt(const ClaimPage& page);
 
 /// Makes SIGUSR1 end the blocking system calls of a task, and a descriptor readable, when the supervisor interrupts it.

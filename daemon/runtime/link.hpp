@@ -30,8 +30,8 @@ class Link {
   Outbox& outbox() { return outbox_; }
   const Arenas& arenas() const { return arenas_; }
 
-  /// The next frame for the caller: a `run`, mostly. Sends what the outbox has before it waits. Nothing: the supervisor has
-  /// closed the channel. Frames about arenas never show up here. Valid until the next call.
+  /// The next frame for the caller: a `run`, mostly. Sends what the outbox has before it waits. Nothing: the supervisor
+  /// has closed the channel. Frames about arenas never show up here. Valid until the next call.
   std::optional<IncomingFrame> next_frame();
   /// Sends what the outbox has.
   void flush();

@@ -21,11 +21,10 @@ using namespace taskpool;
 constexpr int kControlFd = 3;
 constexpr int kExitUsage = 2;
 
-constexpr const char* kHelp =
-    "taskpool-runtime: loads modules and forks workers for taskpoold, which starts it.\n"
-    "\n"
-    "  --commands   run programs (argv tasks) instead of modules' functions\n"
-    "  --version    print the version\n";
+constexpr const char* kHelp = "taskpool-runtime: loads modules and forks workers for taskpoold, which starts it.\n"
+                              "\n"
+                              "  --commands   run programs (argv tasks) instead of modules' functions\n"
+                              "  --version    print the version\n";
 
 bool is_socket(int fd) {
   int type = 0;
@@ -33,8 +32,8 @@ bool is_socket(int fd) {
   return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
 }
 
-/// Nothing may get the numbers 0 to 2 by accident, and what modules print must not vanish in a closed descriptor: standard
-/// output is the log unless a worker is given its own.
+/// Nothing may get the numbers 0 to 2 by accident, and what modules print must not vanish in a closed descriptor:
+/// standard output is the log unless a worker is given its own.
 void settle_stdio() {
   for (int fd = 0; fd <= 2; ++fd)
     if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", O_RDWR);  // the lowest free number is `fd`
@@ -77,8 +76,8 @@ int main(int argc, char** argv) {
   }
   settle_stdio();
   (void)::fcntl(kControlFd, F_SETFD, FD_CLOEXEC);
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);             // if the supervisor is dead already, the control channel is at its end
-  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);       // no task gains rights through a set-uid program
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);        // if the supervisor is dead already, the control channel is at its end
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);  // no task gains rights through a set-uid program
   ::signal(SIGPIPE, SIG_IGN);
   try {
     return serve(commands);

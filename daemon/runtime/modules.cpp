@@ -32,7 +32,8 @@ bool is_number_type(std::uint8_t encoding) { return is_array(static_cast<Encodin
 std::string find_fault(const taskpool_function& function) {
   if (function.name == nullptr || function.name[0] == '\0') return "a function has no name";
   const std::string name = function.name;
-  if (name.size() > kMaxNameBytes) return "function " + name + ": name above " + std::to_string(kMaxNameBytes) + " bytes";
+  if (name.size() > kMaxNameBytes)
+    return "function " + name + ": name above " + std::to_string(kMaxNameBytes) + " bytes";
   if (function.call == nullptr) return "function " + name + ": cannot be called";
   if (function.call_array != nullptr && !(is_number_type(function.array_in) && is_number_type(function.array_out)))
     return "function " + name + ": an array function without number types";
@@ -66,15 +67,16 @@ Result<void> Modules::add(const taskpool_module& module, const std::string& path
     if (const auto fault = find_fault(function); !fault.empty()) return refuse(path, fault);
     const auto [place, is_new] = path_of_.emplace(function.name, path);
     if (!is_new)
-      return refuse(path, "function " + std::string{function.name} + ": module " + place->second + " has one of that name");
+      return refuse(path,
+                    "function " + std::string{function.name} + ": module " + place->second + " has one of that name");
     functions_.push_back(&function);
   }
   return {};
 }
 
 const taskpool_function* Modules::find(std::string_view name) const {
-  const auto found = std::find_if(functions_.begin(), functions_.end(),
-                                  [&](const auto* function) { return function->name == name; });
+  const auto found =
+      std::find_if(functions_.begin(), functions_.end(), [&](const auto* function) { return function->name == name; });
   return found == functions_.end() ? nullptr : *found;
 }
 

@@ -13,13 +13,13 @@
 
 namespace taskpool::runtime {
 
-/// The functions of the modules that a runtime has loaded, numbered in the order in which `ready` lists them. Modules stay
-/// loaded for the life of the process.
+/// The functions of the modules that a runtime has loaded, numbered in the order in which `ready` lists them. Modules
+/// stay loaded for the life of the process.
 class Modules {
  public:
   /// Loads a shared library. A name without a slash is a module that comes with taskpool: "demo" is
-  /// ../modules/demo.so or ../lib/taskpool/modules/demo.so beside the program's directory. Error: `start_failed`; detail
-  /// names the module and says what is wrong: it does not load, exports no module, was built for another ABI
+  /// ../modules/demo.so or ../lib/taskpool/modules/demo.so beside the program's directory. Error: `start_failed`;
+  /// detail names the module and says what is wrong: it does not load, exports no module, was built for another ABI
   /// version, reports an error of its own, or has a function whose name is taken or not allowed.
   Result<void> load(const std::string& name);
   /// Adds a module that is already in memory. `path` is what errors call it. Error: as load().

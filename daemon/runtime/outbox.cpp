@@ -81,7 +81,8 @@ std::span<const std::byte> Outbox::payload_of(const Entry& entry) const { return
 
 bool Outbox::joins(const Entry& entry, const Entry& next) const {
   if (entry.form != next.form || entry.origin.encoding != next.origin.encoding) return false;
-  if (entry.origin.single || next.origin.single || entry.origin.ticket + entry.count != next.origin.ticket) return false;
+  if (entry.origin.single || next.origin.single || entry.origin.ticket + entry.count != next.origin.ticket)
+    return false;
   return entry.form == Form::item || entry.form == Form::array;
 }
 

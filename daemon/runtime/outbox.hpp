@@ -13,9 +13,9 @@ namespace taskpool::runtime {
 
 /// The results that a worker has made and not yet sent. PROTOCOL.md, section 3.2.
 ///
-/// Each result becomes a whole frame in memory shared with the supervisor the moment it exists, so that a worker that dies
-/// at any instruction loses only the item it was running: there is no window of finished but unpublished results. A
-/// frame per item would be dear for the channel, so frames of consecutive tickets are joined when they are sent, in
+/// Each result becomes a whole frame in memory shared with the supervisor the moment it exists, so that a worker that
+/// dies at any instruction loses only the item it was running: there is no window of finished but unpublished results.
+/// A frame per item would be dear for the channel, so frames of consecutive tickets are joined when they are sent, in
 /// private memory, while the shared ones still stand.
 class Outbox {
  public:
@@ -26,11 +26,11 @@ class Outbox {
   struct Origin {
     Ticket ticket = 0;                   ///< The first, if there are several.
     Encoding encoding = Encoding::none;  ///< Of the result.
-    bool single = false;                 ///< It answers an `apply`: never joined with others, and an array is one result.
+    bool single = false;  ///< It answers an `apply`: never joined with others, and an array is one result.
   };
 
-  /// Where a result of up to `bytes` bytes, at most kMaxInlineItemBytes, may be built; aligned for any number, valid until
-  /// the next call here. The add functions take it from there or from anywhere else.
+  /// Where a result of up to `bytes` bytes, at most kMaxInlineItemBytes, may be built; aligned for any number, valid
+  /// until the next call here. The add functions take it from there or from anywhere else.
   std::byte* reserve(std::size_t bytes) const;
   /// One result.
   void add_item(const Origin& origin, std::span<const std::byte> item);
@@ -55,9 +55,9 @@ class Outbox {
   struct Entry {
     Origin origin;
     Form form = Form::failed;
-    std::uint32_t count = 0;   ///< Items or elements.
+    std::uint32_t count = 0;  ///< Items or elements.
     std::size_t offset = 0;
-    std::size_t payload = 0;   ///< Bytes at the end of the frame: the item, the numbers, the reference.
+    std::size_t payload = 0;  ///< Bytes at the end of the frame: the item, the numbers, the reference.
   };
 
   void add(const Entry& entry, Prefix prefix, std::span<const std::byte> payload);

@@ -28,7 +28,8 @@ namespace {
 constexpr std::uint32_t kMostItems = 64;
 /// The same for the numbers of an array. With 8 bytes each they fit an inline body.
 constexpr std::uint32_t kMostNumbers = kMaxInlineItemBytes / 8;
-/// The outbox is sent when it has more than this, or when its oldest result has waited this long and another item begins.
+/// The outbox is sent when it has more than this, or when its oldest result has waited this long and another item
+/// begins.
 constexpr std::size_t kFlushBytes = 32 * 1024;
 constexpr std::uint64_t kFlushNs = 1'000'000;
 
@@ -55,7 +56,8 @@ T guarded(Call& call, T thrown, const Function& function) {
     call.set_error(Errc::task_failed, readable_name(typeid(error).name()), error.what());
   } catch (...) {
     const auto* const type = abi::__cxa_current_exception_type();
-    call.set_error(Errc::task_failed, type != nullptr ? readable_name(type->name()) : std::string{}, "not an std::exception");
+    call.set_error(Errc::task_failed, type != nullptr ? readable_name(type->name()) : std::string{},
+                   "not an std::exception");
   }
   return thrown;
 }
@@ -63,8 +65,12 @@ T guarded(Call& call, T thrown, const Function& function) {
 class Worker {
  public:
   Worker(const Modules& modules, Link& link, Interrupts interrupts, Call::Place place)
-      : modules_{modules}, link_{link}, page_{link.page()}, interrupts_{interrupts},
-        call_{link, interrupts_, std::move(place)}, paces_(modules.size()) {}
+      : modules_{modules},
+        link_{link},
+        page_{link.page()},
+        interrupts_{interrupts},
+        call_{link, interrupts_, std::move(place)},
+        paces_(modules.size()) {}
 
   /// Calls the initializer. Error: `start_failed`; detail says why.
   Result<void> initialize(const std::string& name, const std::string& arguments);
@@ -106,10 +112,10 @@ class Worker {
   std::vector<Pace> paces_;
   std::uint64_t oldest_ns_ = 0;  ///< When the oldest result in the outbox was begun.
 
-  std::span<std::byte> room_;              ///< Of the chunk that runs, while its results go there.
+  std::span<std::byte> room_;  ///< Of the chunk that runs, while its results go there.
   Encoding room_type_ = Encoding::none;
-  std::string number_text_;                ///< A number as JSON.
-  std::vector<std::byte> numbers_;         ///< Numbers copied or converted for a function.
+  std::string number_text_;         ///< A number as JSON.
+  std::vector<std::byte> numbers_;  ///< Numbers copied or converted for a function.
 };
 
 Result<void> Worker::initialize(const std::string& name, const std::string& arguments) {
@@ -152,11 +158,12 @@ void Worker::run_chunk(const FrameView& frame) {
     run_items(*function, paces_[number], chunk);
 }
 
-// Blocks. At every instant a ticket below `finished` has its result in the channel, the outbox or its chunk's room (or was
-// skipped), `running` is the one that user code works on, and every other claimed ticket has not been begun, but for the
-// numbers of a block between `finished` and `running`, which have run and left nothing: they may be run again.
+// Blocks. At every instant a ticket below `finished` has its result in the channel, the outbox or its chunk's room (or
+// was skipped), `running` is the one that user code works on, and every other claimed ticket has not been begun, but
+// for the numbers of a block between `finished` and `running`, which have run and left nothing: they may be run again.
 
-/// Claims tickets and marks the worker busy with the first. An empty block: they were taken back, or are not ours to run.
+/// Claims tickets and marks the worker busy with the first. An empty block: they were taken back, or are not ours to
+/// run.
 Worker::Block Worker::claim_block(Ticket ticket, std::uint32_t want) {
   const auto claimed = claim_tickets(page_, ticket, want);
   if (claimed == 0) return {ticket, ticket, 0, 0};
@@ -274,7 +281,9 @@ void Worker::run_block(const taskpool_function& function, const Chunk& chunk, co
     call_.begin_item(ticket, offset, Encoding::none, 1, {});
     const auto in = readable_numbers(chunk, numbers, static_cast<Encoding>(function.array_in), offset, count);
     std::byte* const out = room_.empty() ? link_.outbox().reserve(count * width) : room_.data() + offset * width;
-    const auto call = [&] { return function.call_array(&call_, function.user, in.data(), out, count, ticket, running); };
+    const auto call = [&] {
+      return function.call_array(&call_, function.user, in.data(), out, count, ticket, running);
+    };
     std::uint32_t done = count == 0 ? 0 : guarded(call_, count + 1, call);
     link_.leave_if_copy();
     // An exception left the function, which had told in `running` how far it was.
@@ -295,8 +304,8 @@ void Worker::run_block(const taskpool_function& function, const Chunk& chunk, co
   }
 }
 
-// A chunk's room holds the results of its numbers, each at its own place, and `finished` publishes them. One frame says so
-// when the chunk ends, or before its first failure: what follows that goes inline.
+// A chunk's room holds the results of its numbers, each at its own place, and `finished` publishes them. One frame says
+// so when the chunk ends, or before its first failure: what follows that goes inline.
 
 /// Results of `chunk` go into its room, if it has one that fits.
 void Worker::find_room(const Chunk& chunk, Encoding result) {
@@ -371,7 +380,8 @@ int run_worker(const Modules& modules, WorkerStart start) {
   // By hand: a new worker that touches the JSON library takes half as long again to be ready.
   link.send({.op = Op::worker_ready}, "{\"pid\":" + std::to_string(::getpid()) + "}");
   worker.run();
-  std::fflush(nullptr);  // what tasks printed; the process ends without the exit handlers that the zygote's modules set up
+  std::fflush(
+      nullptr);  // what tasks printed; the process ends without the exit handlers that the zygote's modules set up
   return 0;
 }
 

@@ -150,12 +150,15 @@ bool Zygote::handle(IncomingFrame& frame) {
 }
 
 void Zygote::start(const FrameView& frame) {
+  const auto refuse = [this](const Error& error) {
+    send({.op = Op::start_failed}, encode(StartFailed{.detail = error.detail}));
+    is_failed_ = true;
+  };
   const auto wanted = decode<Start>(frame.head);
-  if (!wanted) return send({.op = Op::start_failed}, encode(StartFailed{.detail = wanted.error().detail}));
+  if (!wanted) return refuse(wanted.error());
   spool_ = wanted->spool;
   for (const auto& module : wanted->modules)
-    if (const auto loaded = modules_.load(module); !loaded)
-      return send({.op = Op::start_failed}, encode(StartFailed{.detail = loaded.error().detail}));
+    if (const auto loaded = modules_.load(module); !loaded) return refuse(loaded.error());
   send({.op = Op::ready}, encode(Ready{.functions = modules_.describe()}));
 }
 
@@ -216,7 +219,8 @@ void Zygote::report_exits() {
   for (auto worker = workers_.begin(); worker != workers_.end();) {
     siginfo_t info{};
     rusage used{};
-    // The system call, as the library's waitid() has no rusage. Only our workers: modules may have children of their own.
+    // The system call, as the library's waitid() has no rusage. Only our workers: modules may have children of their
+    // own.
     const auto reaped = ::syscall(SYS_waitid, P_PID, worker->first, &info, WEXITED | WNOHANG, &used);
     if (reaped == 0 && info.si_pid == 0) {
       ++worker;

@@ -13,9 +13,9 @@
 
 namespace taskpool::runtime {
 
-/// A started native runtime: loads modules once, then forks a worker each time the supervisor asks. PROTOCOL.md, section
-/// 3.3. It has one thread, so that fork() is safe, and does as little as it can afterwards: every page it touches is
-/// copied in each worker.
+/// A started native runtime: loads modules once, then forks a worker each time the supervisor asks. PROTOCOL.md,
+/// section 3.3. It has one thread, so that fork() is safe, and does as little as it can afterwards: every page it
+/// touches is copied in each worker.
 class Zygote {
  public:
   /// `control` is connected to the supervisor. `modules` has what is built in.
@@ -40,7 +40,7 @@ class Zygote {
   Modules modules_;
   std::string spool_;
   std::map<pid_t, std::uint32_t> workers_;  ///< Not reaped yet; the supervisor's numbers for them.
-  bool is_failed_ = false;                  ///< The control channel has broken.
+  bool is_failed_ = false;                  ///< The control channel has broken, or it could not start.
 };
 
 }  // namespace taskpool::runtime

@@ -21,7 +21,9 @@ bool wait_readable(int fd) {
 }
 
 OwnedFrame own(runtime::IncomingFrame& frame) {
-  return {frame.view.prefix, std::string{frame.view.head}, {frame.view.body.begin(), frame.view.body.end()},
+  return {frame.view.prefix,
+          std::string{frame.view.head},
+          {frame.view.body.begin(), frame.view.body.end()},
           std::move(frame.fds)};
 }
 
@@ -72,8 +74,8 @@ Ticket DrivenWorker::send_run(std::uint32_t function, const Prefix& items, std::
 }
 
 Ticket DrivenWorker::send_map(std::uint32_t function, const std::vector<std::string>& items, RunHeader header) {
-  return send_run(function, {.encoding = Encoding::json, .count = static_cast<std::uint32_t>(items.size())}, pack(items),
-                  header);
+  return send_run(function, {.encoding = Encoding::json, .count = static_cast<std::uint32_t>(items.size())},
+                  pack(items), header);
 }
 
 Ticket DrivenWorker::send_apply(std::uint32_t function, const std::string& item, RunHeader header) {
@@ -134,7 +136,8 @@ void DrivenWorker::take_results(const OwnedFrame& frame) {
   const bool is_one_array = is_array(prefix.encoding) && prefix.target == 1;
   if ((prefix.flags & kInArena) != 0) {
     const auto ref = load<ArenaRef>(frame.body.data());
-    const auto place = "@" + std::to_string(ref.segment) + "+" + std::to_string(ref.offset) + ":" + std::to_string(ref.bytes);
+    const auto place =
+        "@" + std::to_string(ref.segment) + "+" + std::to_string(ref.offset) + ":" + std::to_string(ref.bytes);
     const std::uint32_t tickets = is_array(prefix.encoding) && !is_one_array ? prefix.count : 1;
     for (std::uint32_t i = 0; i < tickets; ++i) put(first + i, place);
   } else if (is_one_array) {
@@ -187,8 +190,7 @@ std::string DrivenWorker::outcome(Ticket ticket) const {
   const auto found = outcomes.find(ticket);
   if (found == outcomes.end()) return "nothing";
   if (found->second.times != 1) return "reported " + std::to_string(found->second.times) + " times";
-  if (found->second.error)
-    return std::string{name(found->second.error->code)} + ": " + found->second.error->detail;
+  if (found->second.error) return std::string{name(found->second.error->code)} + ": " + found->second.error->detail;
   return found->second.value;
 }
 

@@ -46,8 +46,12 @@ std::map<std::string, int> count_letters(std::string_view text) {
 }
 
 nlohmann::json describe(Context& context) {
-  return {{"task", context.task()},       {"job", context.job()},       {"index", context.index()},
-          {"attempt", context.attempt()}, {"worker", context.worker()}, {"seed", context.seed()},
+  return {{"task", context.task()},
+          {"job", context.job()},
+          {"index", context.index()},
+          {"attempt", context.attempt()},
+          {"worker", context.worker()},
+          {"seed", context.seed()},
           {"has_deadline", context.deadline().has_value()}};
 }
 

@@ -14,7 +14,7 @@ namespace {
 struct FakeCall : taskpool_call {
   std::string input_text;
   std::vector<std::byte> place;
-  std::string result;        ///< "json 25", or "none".
+  std::string result;  ///< "json 25", or "none".
   std::uint8_t result_encoding = TASKPOOL_NONE;
   bool has_result = false;
   std::string error;
@@ -73,7 +73,9 @@ std::string call(auto function, std::uint8_t encoding, const void* data, std::si
   if (status != 0) return fake.error;
   return fake.has_result ? fake.result : "none";
 }
-std::string call(auto function, const std::string& json) { return call(function, TASKPOOL_JSON, json.data(), json.size()); }
+std::string call(auto function, const std::string& json) {
+  return call(function, TASKPOOL_JSON, json.data(), json.size());
+}
 
 template <class T>
 std::string call_array(auto function, const std::vector<T>& numbers) {
@@ -139,9 +141,10 @@ BOOST_AUTO_TEST_CASE(one_parameter_takes_the_item_also_if_it_is_a_list) {
   BOOST_TEST(call([](const std::vector<int>& list) { return list.size(); }, "[1,2,3]") == "3");
   BOOST_TEST(call([](const std::vector<int>& list) { return list.size(); }, "[1,2.5]") ==
              "bad_argument argument 1 (x), element 2: want int, got 2.5");
-  BOOST_TEST(call([](const std::map<std::string, int>& map) { return map; }, "{\"b\":2,\"a\":1}") == "{\"a\":1,\"b\":2}");
-  BOOST_TEST(call([](const std::map<std::string, int>& map) { return map; }, "[1]").find(
-                 "bad_argument argument 1 (x): want object, got [1]") == 0u);
+  BOOST_TEST(call([](const std::map<std::string, int>& map) { return map; }, "{\"b\":2,\"a\":1}") ==
+             "{\"a\":1,\"b\":2}");
+  BOOST_TEST(call([](const std::map<std::string, int>& map) { return map; }, "[1]")
+                 .find("bad_argument argument 1 (x): want object, got [1]") == 0u);
   BOOST_TEST(call([](const nlohmann::json& any) { return any; }, "[1,{\"k\":null}]") == "[1,{\"k\":null}]");
 }
 

@@ -16,8 +16,9 @@ namespace {
 template <class To, class From>
 std::vector<To> convert(Encoding from, const std::vector<From>& in, Encoding to) {
   std::vector<To> out(in.size());
-  const auto done = convert_numbers(from, std::as_bytes(std::span{in}).data(), to,
-                                    std::as_writable_bytes(std::span{out}).data(), static_cast<std::uint32_t>(in.size()));
+  const auto done =
+      convert_numbers(from, std::as_bytes(std::span{in}).data(), to, std::as_writable_bytes(std::span{out}).data(),
+                      static_cast<std::uint32_t>(in.size()));
   out.resize(done);
   return out;
 }

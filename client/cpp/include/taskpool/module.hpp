@@ -34,17 +34,19 @@
 ///     }
 ///
 /// Parameters and results are anything that nlohmann/json converts; beyond that
-///  - `std::span<const std::byte>`, `std::vector<std::byte>` and, as a parameter, `std::string_view` take or make an item of
+///  - `std::span<const std::byte>`, `std::vector<std::byte>` and, as a parameter, `std::string_view` take or make an
+///  item of
 ///    encoding `bytes` without copying where the type allows it;
-///  - `std::span<const T>` and `std::vector<T>` of a number type take a whole array; returned, they make one if the item was
+///  - `std::span<const T>` and `std::vector<T>` of a number type take a whole array; returned, they make one if the
+///  item was
 ///    an array, else a JSON list;
 ///  - `taskpool::RawItem` is any item as it is; `void` makes an empty result;
 ///  - a function from one number to one number also maps over arrays, with no JSON in between.
-/// Numbers are checked, not cast: 300 is no std::int8_t and 1.5 is no int. A function of one parameter is given the item, one
-/// of several takes a JSON list with an element for each.
+/// Numbers are checked, not cast: 300 is no std::int8_t and 1.5 is no int. A function of one parameter is given the
+/// item, one of several takes a JSON list with an element for each.
 ///
-/// A first parameter `taskpool::Context&` gives the call's surroundings. An exception becomes the task's error, with its
-/// type and what().
+/// A first parameter `taskpool::Context&` gives the call's surroundings. An exception becomes the task's error, with
+/// its type and what().
 namespace taskpool {
 
 /// What a function throws to say that it stopped because it was asked to.
@@ -107,21 +109,43 @@ class Context {
 namespace module {
 
 /// The signature of anything that can be called.
-template <class F> struct Signature : Signature<decltype(&F::operator())> {};
-template <class R, class... P> struct Signature<R (*)(P...)> { using type = R(P...); };
-template <class R, class... P> struct Signature<R (*)(P...) noexcept> { using type = R(P...); };
-template <class R, class C, class... P> struct Signature<R (C::*)(P...)> { using type = R(P...); };
-template <class R, class C, class... P> struct Signature<R (C::*)(P...) const> { using type = R(P...); };
-template <class R, class C, class... P> struct Signature<R (C::*)(P...) noexcept> { using type = R(P...); };
-template <class R, class C, class... P> struct Signature<R (C::*)(P...) const noexcept> { using type = R(P...); };
+template <class F>
+struct Signature : Signature<decltype(&F::operator())> {};
+template <class R, class... P>
+struct Signature<R (*)(P...)> {
+  using type = R(P...);
+};
+template <class R, class... P>
+struct Signature<R (*)(P...) noexcept> {
+  using type = R(P...);
+};
+template <class R, class C, class... P>
+struct Signature<R (C::*)(P...)> {
+  using type = R(P...);
+};
+template <class R, class C, class... P>
+struct Signature<R (C::*)(P...) const> {
+  using type = R(P...);
+};
+template <class R, class C, class... P>
+struct Signature<R (C::*)(P...) noexcept> {
+  using type = R(P...);
+};
+template <class R, class C, class... P>
+struct Signature<R (C::*)(P...) const noexcept> {
+  using type = R(P...);
+};
 
 /// A function that is known when the module is compiled, so that it can be inlined into the loop over an array.
 template <auto kFunction>
 struct Constant {
   template <class... A>
-  decltype(auto) operator()(A&&... arguments) const { return kFunction(std::forward<A>(arguments)...); }
+  decltype(auto) operator()(A&&... arguments) const {
+    return kFunction(std::forward<A>(arguments)...);
+  }
 };
-template <auto kFunction> struct Signature<Constant<kFunction>> : Signature<decltype(kFunction)> {};
+template <auto kFunction>
+struct Signature<Constant<kFunction>> : Signature<decltype(kFunction)> {};
 
 /// Makes the exception being handled the error of the call.
 inline void report_exception(const taskpool_call* call) {
@@ -130,7 +154,8 @@ inline void report_exception(const taskpool_call* call) {
   };
   const auto demangled = [](const char* name) {
     int status = 0;
-    const std::unique_ptr<char, decltype(&std::free)> text{abi::__cxa_demangle(name, nullptr, nullptr, &status), &std::free};
+    const std::unique_ptr<char, decltype(&std::free)> text{abi::__cxa_demangle(name, nullptr, nullptr, &status),
+                                                           &std::free};
     return status == 0 ? std::string{text.get()} : std::string{name};
   };
   try {
@@ -278,13 +303,19 @@ class Bound {
   Names argument_names_;  ///< "argument 1 (x)": made once, as every call needs them.
 };
 
-template <class T> using Plain = std::remove_cvref_t<T>;
+template <class T>
+using Plain = std::remove_cvref_t<T>;
 
-template <class F, class S> struct BoundOf;
+template <class F, class S>
+struct BoundOf;
 template <class F, class R, class... P>
-struct BoundOf<F, R(P...)> { using type = Bound<F, false, Plain<R>, Plain<P>...>; };
+struct BoundOf<F, R(P...)> {
+  using type = Bound<F, false, Plain<R>, Plain<P>...>;
+};
 template <class F, class R, class... P>
-struct BoundOf<F, R(Context&, P...)> { using type = Bound<F, true, Plain<R>, Plain<P>...>; };
+struct BoundOf<F, R(Context&, P...)> {
+  using type = Bound<F, true, Plain<R>, Plain<P>...>;
+};
 
 }  // namespace module
 
@@ -300,7 +331,8 @@ class Module {
   template <class F>
   void def(const char* name, F function, const char* doc = "", std::initializer_list<const char*> parameters = {}) {
     using Bound = typename module::BoundOf<F, typename module::Signature<F>::type>::type;
-    const auto bound = std::make_shared<Bound>(std::move(function), module::Names{parameters.begin(), parameters.end()});
+    const auto bound =
+        std::make_shared<Bound>(std::move(function), module::Names{parameters.begin(), parameters.end()});
     kept_.push_back(bound);
     auto entry = bound->entry();
     entry.name = keep(name);
@@ -341,12 +373,12 @@ class Module {
 
 }  // namespace taskpool
 
-/// Begins the definition of a module's functions; `variable` is the taskpool::Module. Once in a shared library. What it throws
-/// makes the module unusable, with that message.
-#define TASKPOOL_MODULE(variable, module_name)                                                                     \
-  static void taskpool_define_module(::taskpool::Module& variable);                                                \
-  extern "C" __attribute__((visibility("default"))) const ::taskpool_module* taskpool_get_module(void) {    \
-    static ::taskpool::Module module{module_name};                                                                 \
-    return module.table(&taskpool_define_module);                                                                  \
-  }                                                                                                                \
+/// Begins the definition of a module's functions; `variable` is the taskpool::Module. Once in a shared library. What it
+/// throws makes the module unusable, with that message.
+#define TASKPOOL_MODULE(variable, module_name)                                                           \
+  static void taskpool_define_module(::taskpool::Module& variable);                                      \
+  extern "C" __attribute__((visibility("default"))) const ::taskpool_module* taskpool_get_module(void) { \
+    static ::taskpool::Module module{module_name};                                                       \
+    return module.table(&taskpool_define_module);                                                        \
+  }                                                                                                      \
   static void taskpool_define_module(::taskpool::Module& variable)

@@ -35,8 +35,8 @@ class NotEncodable : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// An item as it came, or as it shall go: for functions that take or return anything. It does not own its bytes, which live
-/// as long as the call.
+/// An item as it came, or as it shall go: for functions that take or return anything. It does not own its bytes, which
+/// live as long as the call.
 struct RawItem {
   std::uint8_t encoding = TASKPOOL_NONE;  ///< TASKPOOL_JSON, ...
   std::span<const std::byte> bytes;
@@ -49,43 +49,72 @@ using Json = nlohmann::json;
 /// The array encoding whose elements are Ts; TASKPOOL_NONE if there is none (bool and characters).
 template <class T>
 constexpr std::uint8_t element_encoding() {
-  if constexpr (std::is_same_v<T, float>) return TASKPOOL_F32;
-  else if constexpr (std::is_same_v<T, double>) return TASKPOOL_F64;
+  if constexpr (std::is_same_v<T, float>)
+    return TASKPOOL_F32;
+  else if constexpr (std::is_same_v<T, double>)
+    return TASKPOOL_F64;
   else if constexpr (!std::is_integral_v<T> || std::is_same_v<T, bool> || std::is_same_v<T, char> ||
                      std::is_same_v<T, wchar_t> || std::is_same_v<T, char8_t> || std::is_same_v<T, char16_t> ||
-                     std::is_same_v<T, char32_t>) return TASKPOOL_NONE;
-  else if constexpr (sizeof(T) == 1) return std::is_signed_v<T> ? TASKPOOL_I8 : TASKPOOL_U8;
-  else if constexpr (sizeof(T) == 2) return std::is_signed_v<T> ? TASKPOOL_I16 : TASKPOOL_U16;
-  else if constexpr (sizeof(T) == 4) return std::is_signed_v<T> ? TASKPOOL_I32 : TASKPOOL_U32;
-  else return std::is_signed_v<T> ? TASKPOOL_I64 : TASKPOOL_U64;
+                     std::is_same_v<T, char32_t>)
+    return TASKPOOL_NONE;
+  else if constexpr (sizeof(T) == 1)
+    return std::is_signed_v<T> ? TASKPOOL_I8 : TASKPOOL_U8;
+  else if constexpr (sizeof(T) == 2)
+    return std::is_signed_v<T> ? TASKPOOL_I16 : TASKPOOL_U16;
+  else if constexpr (sizeof(T) == 4)
+    return std::is_signed_v<T> ? TASKPOOL_I32 : TASKPOOL_U32;
+  else
+    return std::is_signed_v<T> ? TASKPOOL_I64 : TASKPOOL_U64;
 }
 template <class T>
-concept Number = element_encoding<T>() != TASKPOOL_NONE;
+concept Number = (element_encoding<T>() != TASKPOOL_NONE);
 
 // Kinds of parameters and results that have rules of their own; all others are nlohmann/json's.
-template <class T> inline constexpr bool is_byte_view = std::is_same_v<T, std::span<const std::byte>>;
-template <class T> inline constexpr bool is_bytes = is_byte_view<T> || std::is_same_v<T, std::vector<std::byte>>;
-template <class T> inline constexpr bool is_text = std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view>;
-template <class T> inline constexpr bool is_number_vector = false;
-template <Number T> inline constexpr bool is_number_vector<std::vector<T>> = true;
-template <class T> inline constexpr bool is_number_view = false;
-template <Number T> inline constexpr bool is_number_view<std::span<const T>> = true;
-template <class T> concept Numbers = is_number_vector<T> || is_number_view<T>;
+template <class T>
+inline constexpr bool is_byte_view = std::is_same_v<T, std::span<const std::byte>>;
+template <class T>
+inline constexpr bool is_bytes = is_byte_view<T> || std::is_same_v<T, std::vector<std::byte>>;
+template <class T>
+inline constexpr bool is_text = std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view>;
+template <class T>
+inline constexpr bool is_number_vector = false;
+template <Number T>
+inline constexpr bool is_number_vector<std::vector<T>> = true;
+template <class T>
+inline constexpr bool is_number_view = false;
+template <Number T>
+inline constexpr bool is_number_view<std::span<const T>> = true;
+template <class T>
+concept Numbers = is_number_vector<T> || is_number_view<T>;
 
 /// What a type is called in signatures and errors.
 template <class T>
 std::string type_name() {
-  if constexpr (std::is_void_v<T>) return "none";
-  else if constexpr (std::is_same_v<T, bool>) return "bool";
-  else if constexpr (std::is_integral_v<T>) return "int";
-  else if constexpr (std::is_floating_point_v<T>) return "float";
-  else if constexpr (is_text<T>) return "text";
-  else if constexpr (is_bytes<T>) return "bytes";
-  else if constexpr (std::is_same_v<T, RawItem>) return "anything";
-  else if constexpr (Numbers<T>) return "list of " + type_name<std::remove_const_t<typename T::value_type>>();
-  else if constexpr (requires { typename T::mapped_type; }) return "object";
-  else if constexpr (requires { typename T::value_type; requires !std::is_same_v<T, Json>; }) return "list";
-  else return "json";
+  if constexpr (std::is_void_v<T>)
+    return "none";
+  else if constexpr (std::is_same_v<T, bool>)
+    return "bool";
+  else if constexpr (std::is_integral_v<T>)
+    return "int";
+  else if constexpr (std::is_floating_point_v<T>)
+    return "float";
+  else if constexpr (is_text<T>)
+    return "text";
+  else if constexpr (is_bytes<T>)
+    return "bytes";
+  else if constexpr (std::is_same_v<T, RawItem>)
+    return "anything";
+  else if constexpr (Numbers<T>)
+    return "list of " + type_name<std::remove_const_t<typename T::value_type>>();
+  else if constexpr (requires { typename T::mapped_type; })
+    return "object";
+  else if constexpr (requires {
+                       typename T::value_type;
+                       requires !std::is_same_v<T, Json>;
+                     })
+    return "list";
+  else
+    return "json";
 }
 
 inline std::string encoding_name(std::uint8_t encoding) {
@@ -179,8 +208,9 @@ template <Number T>
 bool read_plain_number(std::string_view text, T& into) {
   const char* const end = text.data() + text.size();
   const char* digits = text.data() + (text.starts_with('-') ? 1 : 0);
-  if (digits == end || *digits < '0' || *digits > '9') return false;  // also what from_chars takes and JSON does not: inf
-  if (*digits == '0' && digits + 1 != end) return false;              // 007, but also 0.5: not the common case
+  if (digits == end || *digits < '0' || *digits > '9')
+    return false;                                         // also what from_chars takes and JSON does not: inf
+  if (*digits == '0' && digits + 1 != end) return false;  // 007, but also 0.5: not the common case
   const auto [stop, error] = std::from_chars(text.data(), end, into);
   return error == std::errc{} && stop == end && *(end - 1) != '.';
 }
@@ -246,21 +276,32 @@ class Argument {
 
  private:
   /// Text and bytes live in a string, lists of numbers in a vector of them; other types need nothing.
-  template <class U> struct StorageOf { using type = std::string; };
-  template <Numbers U> struct StorageOf<U> { using type = std::vector<std::remove_const_t<typename U::value_type>>; };
+  template <class U>
+  struct StorageOf {
+    using type = std::string;
+  };
+  template <Numbers U>
+  struct StorageOf<U> {
+    using type = std::vector<std::remove_const_t<typename U::value_type>>;
+  };
 
   void view(std::span<const std::byte> bytes) {
-    if constexpr (is_text<T>) value_ = T{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-    else if constexpr (is_byte_view<T>) value_ = bytes;
-    else value_.assign(bytes.begin(), bytes.end());
+    if constexpr (is_text<T>)
+      value_ = T{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    else if constexpr (is_byte_view<T>)
+      value_ = bytes;
+    else
+      value_.assign(bytes.begin(), bytes.end());
   }
 
   void read_array(const taskpool_call& call, const std::string& name) {
     using Element = std::remove_const_t<typename T::value_type>;
     if (call.encoding == element_encoding<Element>()) {
       const std::span numbers{static_cast<const Element*>(call.input), call.input_count};
-      if constexpr (is_number_view<T>) value_ = numbers;
-      else value_.assign(numbers.begin(), numbers.end());
+      if constexpr (is_number_view<T>)
+        value_ = numbers;
+      else
+        value_.assign(numbers.begin(), numbers.end());
       return;
     }
     storage_.reserve(call.input_count);
@@ -271,8 +312,10 @@ class Argument {
   }
 
   auto take_storage() {
-    if constexpr (is_number_view<T>) return T{storage_};
-    else return std::move(storage_);
+    if constexpr (is_number_view<T>)
+      return T{storage_};
+    else
+      return std::move(storage_);
   }
 
   T value_{};
