@@ -54,7 +54,9 @@ void Worker::unwatch() {
   exit_.cancel(ignored);
 }
 
-queue::Load Worker::load() const { return {items_, std::chrono::nanoseconds{estimated_ns_}, slow}; }
+queue::Load Worker::load() const {
+  return {items_, std::chrono::nanoseconds{estimated_ns_}, slow && items_ > 0};
+}
 
 std::uint32_t Worker::unclaimed() const {
   const auto claim = Claim::unpack(page().claim.load(std::memory_order_acquire));
@@ -148,6 +150,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
                       .count = given.frame_count(),
                       .request = next_ticket_};
   const auto count = given.count;
+  if (items_ == 0) slow = soft_told = false;  // that was about what it held before
   offer_tickets(page(), count);  // before the frame: the worker may read it at once
   channel_.send(prefix, head, std::as_bytes(std::span{&header, 1}), table, payload);
 
