@@ -78,6 +78,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool wait(Pending& pending, const Deadline& deadline);
   /// Waits until `is_true`, which depends on `pending` alone, holds. False: the deadline passed.
   bool wait(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true);
+  /// The same for one who is not to read meanwhile, because what it waits for is another thread's to do: a thread that
+  /// reads cannot be woken.
+  void wait_passively(Lock& lock, Pending& pending, const std::function<bool()>& is_true);
   /// Wakes the threads that follow `pending`. Locked.
   void notify(Pending& pending);
   Lock lock() { return Lock{mutex_}; }
@@ -97,6 +100,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
   /// Sends what was appended, if it is enough to be worth it; waits if the daemon does not keep up.
   void sent_some(Lock& lock);
+  /// Sends until at most `keep` bytes are left, reading replies meanwhile. Nothing happens while there is no connection.
+  void drain(Lock& lock, std::size_t keep);
   /// The request's owner, which holds it while it is under way. Locked.
   std::shared_ptr<Pending> find(std::uint64_t request) const;
   /// Whether `bytes` more of unfinished items fit what the daemon keeps for this session. Locked.
@@ -148,6 +153,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   };
   struct Follower {
     Pending* pending;
+    bool may_lead;
     std::condition_variable wake;
   };
   enum class State { broken, connecting, connected, closed };
@@ -169,7 +175,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // connection_io.cpp
   std::size_t unsent() const { return out_.size() - sent_; }
   void write_out();
-  void drain(Lock& lock, std::size_t keep);
   void send_with_fds(Lock& lock, std::span<const int> fds);
   void read_once(Lock& lock, const Deadline& deadline);
   Result<Socket::Event> receive(Socket& socket, const Deadline& deadline, bool for_write, bool spin);
@@ -211,6 +216,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Place place_;             ///< Where the daemon was found: a reconnection goes there.
   ServerInfo server_;
   std::optional<Error> lost_;  ///< Set when the socket was seen to be broken, until the leader noticed too.
+  Clock::time_point lost_at_;  ///< When the last connection broke.
 
   ByteBuffer out_;          ///< Whole frames, of which sent_ bytes are written. While broken: what to send later.
   std::size_t sent_ = 0;

@@ -79,7 +79,6 @@ void Connection::sent_some(Lock& lock) {
   if (unsent() > kMaxUnsentBytes) drain(lock, kMaxUnsentBytes / 2);
 }
 
-/// Sends until at most `keep` bytes are left, reading replies meanwhile.
 void Connection::drain(Lock& lock, std::size_t keep) {
   for (;;) {
     write_out();
@@ -141,7 +140,7 @@ bool Connection::wait(Lock& lock, Pending& pending, const Deadline& deadline, co
       }
       write_out();
       if (!reading_) {
-        read_once(lock, deadline);
+        read_once(lock, deadline);  // also where the writing failed: that shows after the last reply
       } else if (unsent() > 0) {
         const auto socket = socket_;
         lock.unlock();
@@ -157,7 +156,7 @@ bool Connection::wait(Lock& lock, Pending& pending, const Deadline& deadline, co
 }
 
 void Connection::follow(Lock& lock, Pending& pending, const Deadline& deadline) {
-  Follower self{&pending, {}};
+  Follower self{&pending, true, {}};
   followers_.push_back(&self);
   if (deadline) {
     self.wake.wait_until(lock, *deadline);
@@ -167,8 +166,18 @@ void Connection::follow(Lock& lock, Pending& pending, const Deadline& deadline) 
   std::erase(followers_, &self);
 }
 
+void Connection::wait_passively(Lock& lock, Pending& pending, const std::function<bool()>& is_true) {
+  drain(lock, 0);
+  Follower self{&pending, false, {}};
+  followers_.push_back(&self);
+  self.wake.wait(lock, is_true);
+  std::erase(followers_, &self);
+}
+
 void Connection::wake_next_leader() {
-  if (!reading_ && !followers_.empty()) followers_.front()->wake.notify_one();
+  if (reading_) return;
+  const auto next = std::find_if(followers_.begin(), followers_.end(), [](auto* each) { return each->may_lead; });
+  if (next != followers_.end()) (*next)->wake.notify_one();
 }
 
 /// Reads once, as the leader, and hands out what came.

@@ -11,6 +11,9 @@ namespace {
 /// How much of what the daemon queues for a session this side uses: the daemon counts more than the items' bytes.
 constexpr std::size_t used_share(std::uint64_t limit) { return static_cast<std::size_t>(limit / 2); }
 
+/// How long a call tries to reach a daemon that has been away for longer than calls wait.
+constexpr std::chrono::milliseconds kLastTry{100};
+
 std::uint64_t next_epoch() {
   static std::atomic<std::uint64_t> last{0};  // over all connections, as prepared calls outlive theirs in a forked child
   return last.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -38,8 +41,10 @@ Result<void> Connection::ensure_connected(Lock& lock, const Deadline& deadline) 
       case State::broken: {
         state_ = State::connecting;
         const bool known = !place_.socket.empty();
-        auto until = Clock::now() + (known ? options_.reconnect_timeout : options_.connect_timeout);
-        if (deadline) until = std::min(until, *deadline);
+        // Counted from the break: whoever waits in small steps learns of the end too. After it each call tries a moment.
+        const auto patience_ends = lost_at_ + options_.reconnect_timeout;
+        const auto give_up = known ? std::max(patience_ends, Clock::now() + kLastTry) : Clock::now() + options_.connect_timeout;
+        const auto until = deadline ? std::min(give_up, *deadline) : give_up;
         const auto place = known ? std::optional{place_} : std::nullopt;
         lock.unlock();
         auto link = establish(options_, place, until);
@@ -50,7 +55,8 @@ Result<void> Connection::ensure_connected(Lock& lock, const Deadline& deadline) 
           install(std::move(*link));
           return {};
         }
-        if (passed(deadline)) return fail(Errc::timed_out, link.error().detail);
+        const bool over = until == give_up || (known && Clock::now() >= patience_ends);
+        if (!over) return fail(Errc::timed_out, link.error().detail);
         abandon_all(link.error());
         return link.error();
       }
@@ -86,12 +92,10 @@ void Connection::install(Link link) {
   state_changed_.notify_all();
 }
 
-/// Notes that the socket is broken. The leader notices too, once it has read what had come before; if nobody reads, this
-/// is where the connection ends.
+/// Notes that the socket is broken. Whoever reads finds out too, after what had come before: only then is this the end.
 void Connection::lose(const Error& why) {
   lost_ = why;
   socket_->shut_down();
-  if (!reading_) break_link(why);
 }
 
 /// Ends every request that may have begun, and keeps the others to be sent again.
@@ -123,6 +127,7 @@ void Connection::break_link(const Error& why) {
     end(*pending);
   }
   // What follows belonged to the daemon's side of the session.
+  lost_at_ = Clock::now();
   socket_fd_ = -1;
   socket_.reset();
   decoder_ = {};

@@ -73,9 +73,9 @@ Result<void> Job::add_through_arena(Connection& connection, const Item& item) {
 
 void Job::flush(Connection& connection) {
   const std::lock_guard input{input_mutex_};
-  if (packer_.empty()) return;
   auto lock = connection.lock();
-  send_packed(connection, lock, 0);
+  if (!packer_.empty()) send_packed(connection, lock, 0);
+  connection.drain(lock, 0);  // now: a thread that reads already does not come round to writing
 }
 
 void Job::finish(Connection& connection) {
@@ -83,6 +83,7 @@ void Job::finish(Connection& connection) {
   if (finished_.exchange(true)) return;
   auto lock = connection.lock();
   send_packed(connection, lock, kLast);
+  connection.drain(lock, 0);
 }
 
 void Job::give_up(Connection& connection) {

@@ -115,8 +115,8 @@ Result<Link> establish(const ClientOptions& options, const std::optional<Place>&
     }
     // A first connection does not wait for somebody to start a daemon; a reconnection waits for it to come back.
     const bool worth_waiting = known || link.error().errc() == Errc::daemon_gone;
-    if (!worth_waiting || (deadline && Clock::now() + back_off >= *deadline)) return link;
-    std::this_thread::sleep_for(back_off);
+    if (!worth_waiting || passed(deadline)) return link;
+    std::this_thread::sleep_until(std::min(Clock::now() + back_off, deadline.value_or(Clock::time_point::max())));
     back_off = std::min(back_off * 2, kLongestBackOff);
   }
 }

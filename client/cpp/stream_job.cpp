@@ -25,7 +25,7 @@ Result<void> StreamJob::push(Connection& connection, const Item& item) {
     if (*pushed) return {};
     flush(connection);
     auto lock = connection.lock();
-    connection.wait(lock, *this, {}, [&] { return ended() || has_room(item); });
+    connection.wait_passively(lock, *this, [&] { return ended() || has_room(item); });
   }
 }
 
@@ -39,13 +39,13 @@ std::optional<Outcome> StreamJob::try_next(Connection& connection) {
   if (at_ == current_.count) {
     Chunk last;  // dropped without the lock: its body's destructor takes it
     const auto lock = connection.lock();
+    connection.notify(*this);  // who pushes may wait for the room of what was taken
     if (!has_next()) return std::nullopt;
     last = std::exchange(current_, std::move(ready_.begin()->second));
     ready_.erase(ready_.begin());
     ready_bytes_.fetch_sub(current_.bytes(), std::memory_order_relaxed);
     at_ = 0;
     offset_ = current_.count * sizeof(std::uint32_t);
-    connection.notify(*this);  // who pushes may wait for this room
   }
   const auto outcome = next_of_current();
   taken_.fetch_add(1, std::memory_order_release);
@@ -77,6 +77,7 @@ MapStream::State StreamJob::wait_for(Connection& connection, const Deadline& dea
   taker_waits_.store(true, std::memory_order_release);  // before the flush: what is pushed after it sees this
   flush(connection);
   auto lock = connection.lock();
+  connection.notify(*this);
   const bool something = connection.wait(lock, *this, deadline, [&] { return has_next() || is_idle(); });
   taker_waits_.store(false, std::memory_order_release);
   if (!something) return MapStream::State::timed_out;

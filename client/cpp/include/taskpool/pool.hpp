@@ -211,8 +211,8 @@ class Pool {
     if constexpr (std::ranges::range<Plain>) {
       // Held by pointer: std::function wants copyable captures, and iterators must stay valid when the Imap moves.
       struct Source {
-        std::conditional_t<std::is_lvalue_reference_v<Inputs>, Plain&, Plain> range;
-        std::optional<std::ranges::iterator_t<Plain>> at;
+        std::conditional_t<std::is_lvalue_reference_v<Inputs>, Inputs, Plain> range;
+        std::optional<std::ranges::iterator_t<std::remove_reference_t<Inputs>>> at;
       };
       auto source = std::shared_ptr<Source>(new Source{std::forward<Inputs>(inputs), std::nullopt});
       feed = [source](const auto& push) -> Result<bool> {

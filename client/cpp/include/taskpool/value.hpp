@@ -42,7 +42,7 @@ concept ArrayElement = array_encoding<T>() != Encoding::none;
 namespace value_detail {
 
 template <class T>
-concept Text = std::convertible_to<const T&, std::string_view>;
+concept Text = std::convertible_to<const T&, std::string_view> && !std::same_as<T, std::nullptr_t>;
 template <class T>
 concept Integer = std::integral<T> && !std::same_as<T, bool> && ArrayElement<T>;
 template <class T>
