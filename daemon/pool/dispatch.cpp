@@ -59,11 +59,9 @@ void Pool::give_all() {
       cancel(job, false, Errc::unknown_function);
       continue;
     }
-    const auto choice = choose(job);
-    if (choice.worker == nullptr) {
-      if (preempt(*turn)) continue;
-      return;
-    }
+    auto choice = choose(job);
+    if (choice.worker == nullptr && preempt(*turn)) choice = choose(job);  // the place is this turn's, whoever is first now
+    if (choice.worker == nullptr) return;
     const auto cost = job.estimate().per_item().count();
     auto range = queue_.start(job, choice.items, kPackBytes, cost);
     if (job.first_started == TimePoint{}) job.first_started = services_.turn.now();

@@ -257,13 +257,14 @@ void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd
                      os::UniqueFd page) {
   const auto token = tokens_.find(forked.worker);
   auto memory = os::SharedMemory::attach(std::move(page), kClaimPageBytes);
-  const bool wanted = zygote == current_ && token != tokens_.end() && !closing_;
+  const bool wanted = zygote == current_ && token != tokens_.end() && (!closing_ || has_work());
   if (token != tokens_.end()) {
     --forking_;
     if (!wanted || !memory) tokens_.erase(token);
   }
   if (!wanted || !memory) {
     if (!memory) log::error("claim_page", {{"worker", forked.worker}, {"error", memory.error().detail}});
+    tell_closed();
     return;  // its channel closes, at which it ends
   }
   memory->close_fd();
@@ -318,6 +319,7 @@ void Pool::on_exited(const Exited& exited) {
     return;
   }
   if (tokens_.erase(exited.worker) > 0) --forking_;
+  tell_closed();
 }
 
 void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited) {
@@ -405,7 +407,7 @@ void Pool::on_worker_batch(Worker& worker) {
     worker.batch_mixed = false;
   }
   if (!worker.is_idle()) return;
-  if (config_.max_worker_memory > 0) check_memory(worker, now);
+  if (config_.max_worker_memory > 0 && worker.done_total > 0) check_memory(worker, now);
   if (config_.max_tasks_per_worker > 0 && worker.given_total >= config_.max_tasks_per_worker &&
       worker.state == WorkerState::working) {
     worker.recycled = true;

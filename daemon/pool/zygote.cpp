@@ -138,6 +138,7 @@ Result<void> Zygote::on_frame(const FrameView& frame, std::vector<os::UniqueFd> 
       if (!failure) return failure.error();
       state_ = State::failed;
       error_ = failure->detail;
+      channel_->close();  // at which it exits, if it has not
       return boost::system::in_place_value;  // told when it has exited
     }
     case Op::forked: {

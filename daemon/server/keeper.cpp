@@ -68,7 +68,10 @@ void Keeper::on_results(queue::Job& job, std::uint32_t index, std::uint32_t, con
 
 void Keeper::on_failed(queue::Job& job, std::uint32_t index, std::uint32_t count, const ErrorHead& error) {
   auto* record = find(job);
-  if (!record->error) record->error = error;
+  if (!record->error) {
+    record->error = error;
+    record->error_index = index;
+  }
   add(*record, Piece{Prefix{.op = Op::failed, .target = index, .count = count}, encode(error), {}});
   trim();
 }
@@ -87,6 +90,7 @@ bool Keeper::on_done(queue::Job& job) {
 Result<void> Keeper::replay(const queue::Job& job, wire::Channel& to, std::uint64_t request, std::uint32_t session,
                             std::uint64_t index) {
   auto& record = *find(job);
+  record.collected = true;
   if (record.overflowed)
     return fail(Errc::limit_reached, "kept_result_bytes: the results were too many to be kept");
   for (const auto& piece : record.pieces) {
@@ -144,8 +148,15 @@ void Keeper::drop(queue::Job& job) {
   jobs_.release(job);
 }
 
+void Keeper::expire(queue::Job& job) {
+  const auto& record = *find(job);
+  if (on_uncollected && record.error && !record.collected && record.error->code != Errc::cancelled)
+    on_uncollected(job, record.error_index, *record.error);
+  drop(job);
+}
+
 void Keeper::trim() {
-  while (!ended_.empty() && (bytes_ > limit() || ended_.size() > config_.kept_results)) drop(*jobs_.find(ended_.front()));
+  while (!ended_.empty() && (bytes_ > limit() || ended_.size() > config_.kept_results)) expire(*jobs_.find(ended_.front()));
   metrics_.results_kept = ended_.size();
   metrics_.results_kept_bytes = bytes_;
 }
@@ -162,7 +173,7 @@ void Keeper::arm() {
     while (!ended_.empty()) {
       auto& oldest = *jobs_.find(ended_.front());
       if (find(oldest)->ended + config_.keep_results_for > now) break;
-      drop(oldest);
+      expire(oldest);
     }
     arm();
   });

@@ -49,6 +49,8 @@ class Keeper : public queue::Listener {
   std::size_t size() const { return records_.size(); }
   /// Called with the number of a job whose record goes: removes what else is kept of it.
   std::function<void(const queue::Job&)> on_dropped;
+  /// Called with a job's first error, and the item it was of, when its record goes before anybody fetched it.
+  std::function<void(const queue::Job&, std::uint32_t index, const ErrorHead&)> on_uncollected;
 
   void on_results(queue::Job& job, std::uint32_t index, std::uint32_t count, const Prefix& form,
                   std::span<const std::byte> table, std::span<const std::byte> payload) override;
@@ -67,7 +69,9 @@ class Keeper : public queue::Listener {
     std::vector<ArenaRef> inputs;
     std::vector<Piece> pieces;
     std::uint64_t bytes = 0;
-    std::optional<ErrorHead> error;
+    std::optional<ErrorHead> error;  ///< The first one.
+    std::uint32_t error_index = 0;
+    bool collected = false;   ///< Somebody fetched it.
     bool overflowed = false;  ///< Its results were more than may be kept.
     queue::TimePoint ended{};
     std::list<queue::JobId>::iterator place;
@@ -77,6 +81,8 @@ class Keeper : public queue::Listener {
   void add(Record& record, Piece piece);
   void release_inputs(Record& record);
   void release_pieces(Record& record);
+  /// Drops what nobody fetched in time.
+  void expire(queue::Job& job);
   void trim();
   void arm();
   std::uint64_t limit() const { return config_.kept_result_bytes; }

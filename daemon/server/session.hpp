@@ -133,7 +133,12 @@ class Session : public wire::FrameSink, public queue::Listener {
   std::vector<Binding> prepared_;  ///< By number; 0 is unused.
   queue::QuotaPtr quota_{new queue::Quota};
   queue::OwnerList jobs_;
-  std::unordered_map<std::uint64_t, queue::JobId> open_maps_;  ///< By request.
+  /// A map whose input is open.
+  struct OpenMap {
+    queue::JobId id;
+    std::optional<Encoding> encoding{};  ///< Of its first items, and so of all.
+  };
+  std::unordered_map<std::uint64_t, OpenMap> open_maps_;  ///< By request.
   // A client inside a task
   std::shared_ptr<pool::Pool> parent_pool_;
   std::weak_ptr<pool::Worker> parent_worker_;

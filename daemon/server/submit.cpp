@@ -270,7 +270,7 @@ Result<void> Session::map(const FrameView& frame) {
   if (!opened) return opened.error();
   auto& job = **opened;
   const auto id = job.id;
-  open_maps_.emplace(request, id);
+  open_maps_.emplace(request, OpenMap{id});
   const auto& call = (*binding)->call->call;
   if (call.detached)
     reply(request, {{"task", core_.jobs.text(id)}});
@@ -285,7 +285,7 @@ Result<void> Session::input(const FrameView& frame) {
   const auto request = frame.prefix.request;
   const auto open = open_maps_.find(request);
   // After its end, more input may still be on its way.
-  auto* const job = open == open_maps_.end() ? nullptr : core_.jobs.find(open->second);
+  auto* const job = open == open_maps_.end() ? nullptr : core_.jobs.find(open->second.id);
   if (job == nullptr || job->cancelled || job->ended) return boost::system::in_place_value;
   auto& pool = *job->pool;
   const auto& prefix = frame.prefix;
@@ -305,6 +305,10 @@ Result<void> Session::input(const FrameView& frame) {
       if (good) good = check_items(prefix.flags, prefix.encoding, prefix.count, frame.body);
       if (good) good = check_references(frame);
     }
+    auto& encoding = open->second.encoding;
+    if (good && encoding && *encoding != prefix.encoding)
+      good = fail(Errc::bad_message, "encoding: not that of the items before");
+    encoding = prefix.encoding;
     if (good && job->total > kMaxJobItems - prefix.count)
       good = fail(Errc::limit_reached, fmt::format("count: a job has at most {} items", kMaxJobItems));
     if (good && prefix.op == Op::input) {

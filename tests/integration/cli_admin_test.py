@@ -35,10 +35,6 @@ class Tables(DaemonTest):
         self.assertRegex(text, r"(?m)^tasks_succeeded_total +\d+ .*\w")
 
     def test_failures_that_nobody_collects_are_listed(self):
-        cli = self.start_cli("apply", "sleep", "0.5", "--timeout", "0.3")
-        task = eventually(self.unfinished_tasks)[0]["task"]
-        cli.kill()
-        cli.wait()
         task = self.expect(self.run_cli("submit", "fail", '"oh no"')).out.strip()
         eventually(lambda: self.json_of("failures")["failures"])
         self.assertIn(task, self.run_cli("failures").out)

@@ -195,9 +195,8 @@ class BadFields(Story):
 
     def test_arena_sizes(self):
         session = self.session()
-        for size in (0, (1 << 36) + 1):
-            with self.subTest(size):
-                self.assert_fails("bad_argument", session.ask, "arena_open", {"bytes": size})
+        self.assert_fails("bad_argument", session.ask, "arena_open", {"bytes": 0})
+        self.assert_fails("bad_message", session.ask, "arena_open", {"bytes": (1 << 36) + 1})
         self.assert_fails("out_of_space", session.ask, "arena_open", {"bytes": 1 << 36})
         self.assert_fails("bad_message", session.ask, "arena_open", {"bytes": 64, "segment": 1})
         self.assert_fails("bad_message", session.ask, "arena_open", {"bytes": -1})

@@ -248,13 +248,14 @@ class Deaths(Story):
         session = self.session()
         request = session.start_map("stall_at", range(2000))
         found = {}
-        while len(found) < 1999:
+        while len(found) < 1900:  # but for the few short items that were claimed together with the long one
             frame = session.receive("results", request=request)
             found.update({frame.target + offset: True for offset in range(frame.count)})
         self.assertNotIn(1000, found)
         session.ask("cancel", {"request": request, "force": True})
         rest, done = session.outcomes(request)
-        self.assertEqual((list(rest), rest[1000].code, done.get("cancelled")), ([1000], "cancelled", 1))
+        self.assertEqual(rest[1000].code, "cancelled")
+        self.assertEqual(len(rest) + len(found), done["total"])
 
     def test_lost_retries_run_it_again(self):
         session = self.session()
