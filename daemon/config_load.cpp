@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -81,12 +82,17 @@ Result<void> look_up(Config& config) {
     // Of a Python pool these are import names, which have no slash.
     for (auto& module : pool.modules)
       if (module.find('/') != std::string::npos) module = fs::absolute(module).lexically_normal().string();
-    auto& program = config.runtimes.at(pool.runtime).command.front();
-    const auto found = os::find_program(program);
-    if (!found)
-      return fail(Errc::bad_argument, "runtime." + pool.runtime + ".command = " + keys::quote(program) +
+  }
+  const auto is_used = [&](const std::string& runtime) {
+    return std::any_of(config.pools.begin(), config.pools.end(), [&](const auto& pool) { return pool.runtime == runtime; });
+  };
+  for (auto& [name, runtime] : config.runtimes) {
+    auto& program = runtime.command.front();
+    if (const auto found = os::find_program(program))
+      program = *found;
+    else if (is_used(name))  // others may be installed later
+      return fail(Errc::bad_argument, "runtime." + name + ".command = " + keys::quote(program) +
                                           ": no such program beside the daemon or in PATH");
-    program = *found;
   }
   return {};
 }

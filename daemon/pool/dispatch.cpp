@@ -31,7 +31,12 @@ Pool::Choice Pool::choose(const queue::Job& job) const {
   auto best_rank = std::make_tuple(queue::Nanoseconds::max(), std::chrono::nanoseconds::max());
   for (const auto& worker : workers_) {
     if (worker->state != WorkerState::working || worker->lent > 0 || worker->zygote() != current_) continue;
-    if (worker->stopping || worker->exit_seen || worker->channel().queued() > kMaxQueuedBytes) continue;
+    if (worker->stopping || worker->exit_seen) continue;
+    if (worker->channel().queued() > kMaxQueuedBytes) {
+      // Perhaps all of that was taken back, and no result will remind us of it.
+      worker->channel().on_drained(kMaxQueuedBytes, [&turn = services_.turn] { turn.end_later(); });
+      continue;
+    }
     const auto load = worker->load();
     auto items = queue::items_to_give(load, demand, target_, services_.config.prefetch);
     if (config_.max_tasks_per_worker > 0) {

@@ -272,12 +272,13 @@ class Daemon:
             file.write(text)
 
     def start(self, wait=True):
+        before = self.log().count("event=started") if os.path.exists(self.log_path) else 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [os.path.join(self.binaries, "taskpoold"), "--config", self.config, "--socket", self.socket, *self.arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
         if wait:
-            eventually(lambda: "event=started" in self.log() or self.process.poll() is not None, "the daemon starts")
+            eventually(lambda: self.log().count("event=started") > before or self.process.poll() is not None, "the daemon starts")
             assert self.process.poll() is None, self.log()
         return self
 
