@@ -209,6 +209,13 @@ Result<void> start_private_daemon(const std::string& socket, const Deadline& dea
   return {};
 }
 
+bool is_current_program(std::uint64_t pid) {
+  struct stat runs {}, would_run {};
+  return ::stat(("/proc/" + std::to_string(pid) + "/exe").c_str(), &runs) == 0 &&
+         ::stat(find_program().c_str(), &would_run) == 0 && runs.st_dev == would_run.st_dev &&
+         runs.st_ino == would_run.st_ino;
+}
+
 void dismiss(Link& link, const Deadline& deadline) {
   ByteBuffer out;
   Prefix prefix;

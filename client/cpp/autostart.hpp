@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "client/cpp/link.hpp"
@@ -16,6 +17,9 @@ std::string private_socket_name();
 /// $PATH. Errors: `no_daemon` (no program, or it ended; detail has the log's last line), `permission_denied` (the
 /// directory is somebody else's), `timed_out`.
 Result<void> start_private_daemon(const std::string& socket, const Deadline& deadline);
+
+/// Whether the daemon with this pid runs the very file that start_private_daemon() would start now.
+bool is_current_program(std::uint64_t pid);
 
 /// Tells a daemon to shut down once its work is done, and waits a moment for its socket to close.
 void dismiss(Link& link, const Deadline& deadline);

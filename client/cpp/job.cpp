@@ -194,7 +194,8 @@ Result<bool> Job::accept(Connection& connection, const FrameView& frame, std::sp
       if (!done) return done.error();
       done_ = *done;
       const auto lost = error_head(Errc::internal, "the daemon ended the job without this item's outcome");
-      fail_rest(connection, lost, lost);
+      const auto late = error_head(Errc::cancelled, "the job had ended before this item came");
+      fail_rest(connection, lost, late, done->total);
       return true;
     }
     case Op::error: {
@@ -282,9 +283,9 @@ bool Job::settle(Connection& connection, std::uint64_t first, std::uint64_t coun
   return true;
 }
 
-/// Gives every item without an outcome this error, those that were never sent the other one.
-void Job::fail_rest(Connection& connection, const ErrorHead& error, const ErrorHead& unsent_error) {
-  const auto unsent_from = waiting_.empty() ? numbered_.load() : waiting_.front().first;
+/// Gives every item without an outcome this error, those from `unsent_from` on the other one.
+void Job::fail_rest(Connection& connection, const ErrorHead& error, const ErrorHead& unsent_error,
+                    std::uint64_t unsent_from) {
   waiting_.clear();
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges(outstanding_.ranges().begin(), outstanding_.ranges().end());
   for (const auto& [first, end] : ranges) {
@@ -301,7 +302,7 @@ void Job::abandon(Connection& connection, const ErrorHead& error, bool unsent) {
 }
 
 void Job::set_error(Connection& connection, const ErrorHead& error, const ErrorHead& unsent_error) {
-  fail_rest(connection, error, unsent_error);
+  fail_rest(connection, error, unsent_error, waiting_.empty() ? numbered_.load() : waiting_.front().first);
   error_ = error;
   done_ = to_error(error);
 }

@@ -95,7 +95,8 @@ class Job : public Pending {
             std::span<const std::byte> more);
   bool settle(Connection& connection, std::uint64_t first, std::uint64_t count);
   void set_error(Connection& connection, const ErrorHead& error, const ErrorHead& unsent_error);
-  void fail_rest(Connection& connection, const ErrorHead& error, const ErrorHead& unsent_error);
+  void fail_rest(Connection& connection, const ErrorHead& error, const ErrorHead& unsent_error,
+                 std::uint64_t unsent_from);
   Result<void> accept_results(Connection& connection, const FrameView& frame);
   Result<void> accept_failed(Connection& connection, const FrameView& frame);
 

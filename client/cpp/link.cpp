@@ -34,12 +34,12 @@ std::vector<Place> places(const ClientOptions& options) {
   return {{kSystemSocket, false}, {private_socket_name(), true}};
 }
 
-/// One try at one place. A private daemon of another build is told to leave, once, so that a rebuilt tree does not talk to
-/// yesterday's.
+/// One try at one place. A private daemon of another build is told to leave if starting it again would start another
+/// program, so that a rebuilt tree does not talk to yesterday's.
 Result<Link> try_place(const Place& place, const ClientOptions& options, const Deadline& deadline) {
   auto link = connect_and_greet(place, options, deadline);
   if (!place.is_private) return link;
-  if (link && link->welcome.build != build_id()) {
+  if (link && link->welcome.build != build_id() && options.autostart && !is_current_program(link->welcome.pid)) {
     dismiss(*link, deadline);
     link = fail(Errc::no_daemon, "a private daemon of another build was told to leave");
   }

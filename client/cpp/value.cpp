@@ -72,6 +72,7 @@ Result<nlohmann::json> parse(const Item& item, bool scalar) {
     if (scalar && list.size() == 1) return nlohmann::json(list[0]);
     return list;
   }
+  if (item.encoding == Encoding::none) return nlohmann::json(nullptr);
   if (item.encoding != Encoding::json) return mismatch("JSON", item);
   auto json = nlohmann::json::parse(as_text(item.bytes), nullptr, false);
   if (json.is_discarded()) return mismatch("JSON", item);

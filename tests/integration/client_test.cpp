@@ -214,7 +214,7 @@ BOOST_AUTO_TEST_CASE(progress_is_reported) {
   options.workers = 1;
   options.modules = {TESTING_MODULE};
   const auto own = client.open_pool(options).value();
-  auto future = own.with({.announce = true}).apply_async<nlohmann::json>("report");
+  auto future = own.with({.announce = true}).apply_async<nlohmann::json>("report", 3);
   std::vector<std::string> messages;
   future.on_progress([&](const Progress& progress) { messages.push_back(progress.message); });
   BOOST_TEST(future.get().has_value());
