@@ -171,7 +171,7 @@ void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoi
     worker.soft_told = true;
     worker.interrupt(running.ticket, Interrupt::soft_timeout);
   }
-  if (elapsed >= queue::kSlowItem && worker.items() > 1 && !worker.slow) {
+  if (elapsed >= queue::kSlowItem && worker.items() > 1 && !worker.slow && !worker.is_handling()) {
     // Nothing waits behind a long task: its finished predecessors are delivered, its successors go elsewhere.
     const auto ticket = running.ticket;
     worker.drain_outbox();

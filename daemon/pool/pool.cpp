@@ -219,6 +219,7 @@ void Pool::tell_closed() {
   if (!has_work() && !workers_.empty())
     for (const auto& worker : std::vector{workers_}) advance(*worker, WorkerEvent::stop_asked);
   if (!is_closed()) return;
+  services_.turn.end_later();  // at which closed pools are forgotten
   retry_at_.reset();
   if (const auto call = std::exchange(closed_, nullptr)) call();
 }

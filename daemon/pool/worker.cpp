@@ -194,6 +194,13 @@ std::vector<Assignment> Worker::take_back() {
 }
 
 Result<void> Worker::on_frame(const FrameView& frame, std::vector<os::UniqueFd>) {
+  handling_ = true;
+  auto handled = handle(frame);
+  handling_ = false;
+  return handled;
+}
+
+Result<void> Worker::handle(const FrameView& frame) {
   switch (frame.prefix.op) {
     case Op::run_results: return on_results(frame);
     case Op::run_failed: return on_failure(frame);

@@ -102,6 +102,9 @@ class Worker : public wire::FrameSink {
   std::vector<Assignment> take_back();
   /// Reads finished results out of the outbox while it runs a long task, or after its death.
   void drain_outbox();
+  /// True while the owner is told of a frame: the items that it concerns are still held, so that the outbox, where they may be too,
+  /// must not be read.
+  bool is_handling() const { return handling_; }
   /// After its death: handles what it sent, then returns what it still held. The first items of the first assignment may
   /// have been run: `ran` says how many, of which the last is the one that it died in (0: none).
   struct Remains {
@@ -150,6 +153,7 @@ class Worker : public wire::FrameSink {
   };
 
   static boost::asio::awaitable<void> read(std::shared_ptr<Worker> self, std::shared_ptr<void> owner);
+  Result<void> handle(const FrameView& frame);
   Result<void> on_results(const FrameView& frame);
   Result<void> on_failure(const FrameView& frame);
   Result<void> on_want_room(const FrameView& frame);
@@ -177,6 +181,7 @@ class Worker : public wire::FrameSink {
   std::int64_t estimated_ns_ = 0;
   Ticket next_ticket_ = 0;  ///< The next to be offered. The page's own `end` may have been tampered with.
   Ticket reported_ = 0;     ///< Tickets before this one were reported as run: never taken back, whatever the page says.
+  bool handling_ = false;
   std::vector<Room> rooms_;
   std::set<std::pair<std::uint32_t, std::pair<bool, std::uint64_t>>> attached_;
   std::set<std::uint32_t> defined_;

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import unittest
 
-from story import LAST, Daemon, Failed, Session, Story, binaries, eventually, is_alive, pack
+from story import Daemon, Failed, Story, binaries, eventually, is_alive
 
 
 def taskpoold(*arguments, **environment):

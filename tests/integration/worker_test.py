@@ -132,8 +132,12 @@ class Leaks(Story):
         eventually(lambda: self.daemon.counter("jobs_known") == 0, "their jobs are gone")
         self.assertEqual(self.daemon.counter("arena_bytes"), 0)
         for row in self.daemon.workers():
-            with open(f"/proc/{row['pid']}/maps") as maps:
-                self.assertNotIn("taskpool-up", maps.read())
+            eventually(lambda: "taskpool-up" not in self.maps(row["pid"]), "the workers have unmapped their arenas")
+
+    @staticmethod
+    def maps(pid):
+        with open(f"/proc/{pid}/maps") as maps:
+            return maps.read()
 
 
 class SessionDeath(Story):
