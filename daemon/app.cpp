@@ -59,6 +59,7 @@ App::App(Config config, CommandLine command_line)
     failures_.add({jobs_.text(job.id), index, job.call->call.function, job.pool->name(), job.uid, error.code,
                    error.detail, turn_.now()});
   };
+  keeper_.on_uncollected = services_.on_uncollected;
   keeper_.on_dropped = [this](const queue::Job& job) {
     if (job.call->call.command.empty()) return;
     const auto base = config_.spool + "/" + jobs_.text(job.id);

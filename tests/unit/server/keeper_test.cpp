@@ -86,6 +86,24 @@ BOOST_AUTO_TEST_CASE(the_first_error_is_remembered) {
   BOOST_TEST(keeper.error_of(failed)->detail == "first");
 }
 
+BOOST_AUTO_TEST_CASE(a_failure_that_goes_unread_is_told_once) {
+  config.kept_results = 1;
+  std::vector<std::uint32_t> told;
+  keeper.on_uncollected = [&](const queue::Job&, std::uint32_t index, const ErrorHead&) { told.push_back(index); };
+  ErrorHead error;
+  error.code = Errc::task_failed;
+  auto& failed = job();
+  keeper.on_failed(failed, 7, 1, error);
+  keeper.on_failed(failed, 8, 1, error);
+  end(failed, 10);
+  auto& cancelled = job();
+  error.code = Errc::cancelled;
+  keeper.on_failed(cancelled, 0, 1, error);
+  end(cancelled, 10);
+  end(job(), 10);
+  BOOST_TEST(told == std::vector<std::uint32_t>{7}, boost::test_tools::per_element());
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace
