@@ -13,12 +13,13 @@
 namespace taskpool::cli {
 namespace {
 
-/// Pushes items into a stream from a thread of its own.
+/// Pushes items into a stream from a thread of its own. It waits for room here rather than in the library, so that it is
+/// always the other thread that reads the socket.
 class Feeder {
  public:
   Feeder(MapStream& stream, Inputs& inputs, const Interrupts& interrupts)
       : stream_{stream}, inputs_{inputs}, interrupts_{interrupts}, thread_{[this] { run(); }} {}
-  /// The thread may wait for room in the stream: take outcomes until finished() before this.
+  /// Take outcomes until finished() before this.
   ~Feeder() { thread_.join(); }
   Feeder(const Feeder&) = delete;
   Feeder& operator=(const Feeder&) = delete;
@@ -27,43 +28,59 @@ class Feeder {
   void stop() {
     stopping_ = true;
     interrupts_.stop();
+    wake(feeder_waits_);
   }
   /// True once everything was pushed that will be.
   bool finished() const { return finished_; }
+  /// Tells it that outcomes were taken: there may be room.
+  void make_room() { wake(feeder_waits_); }
   /// Waits until there is something to take, it has finished, or kPoll has passed.
   void wait_for_more() {
-    std::unique_lock lock{mutex_};
-    awaited_ = true;
-    changed_.wait_for(lock, Interrupts::kPoll, [this] { return finished_ || stream_.pushed() > stream_.taken(); });
-    awaited_ = false;
+    wait(taker_waits_, [this] { return finished_ || stream_.pushed() > stream_.taken(); });
   }
   /// After finished(): why the input ended early, if it did.
   const std::optional<Error>& error() const { return error_; }
 
  private:
   void run() {
-    while (!stopping_ && push_one()) tell();
+    while (!stopping_ && push_one()) wake(taker_waits_);
     stream_.finish();
     finished_ = true;
-    tell();
+    wake(taker_waits_);
   }
 
   bool push_one() {
     if (!inputs_.ready()) stream_.flush();  // nothing may wait here while this waits for input
     const auto item = inputs_.next();
-    if (!item) {
-      error_ = item.error();
-    } else if (*item) {
-      const auto pushed = stream_.push(Item::json(**item));
-      if (pushed) return true;
-      if (pushed.error().errc() != Errc::cancelled) error_ = pushed.error();  // the job's end is no fault of the input
-    }
-    return false;
+    if (item && !*item) return false;
+    const auto pushed = item ? push(Item::json(**item)) : Result<void>{item.error()};
+    if (!pushed && pushed.error().errc() != Errc::cancelled) error_ = pushed.error();  // a job's end is not the input's fault
+    return pushed.has_value();
   }
 
-  /// Wakes wait_for_more(). Costs nothing while nobody is there.
-  void tell() {
-    if (!awaited_) return;
+  Result<void> push(const Item& item) {
+    for (;;) {
+      const auto taken = stream_.taken();
+      const auto pushed = stream_.try_push(item);
+      if (!pushed) return pushed.error();
+      if (*pushed) return {};
+      if (stopping_) return fail(Errc::cancelled, "the input was stopped");
+      stream_.flush();
+      wait(feeder_waits_, [&] { return stopping_ || stream_.taken() != taken; });
+    }
+  }
+
+  /// Waits for `is_true`, which the other thread makes true before it calls wake(), or for kPoll.
+  template <class Condition>
+  void wait(std::atomic<bool>& waits, Condition is_true) {
+    std::unique_lock lock{mutex_};
+    waits = true;
+    changed_.wait_for(lock, Interrupts::kPoll, is_true);
+    waits = false;
+  }
+  /// Costs nothing while nobody waits.
+  void wake(const std::atomic<bool>& waits) {
+    if (!waits) return;
     const std::lock_guard lock{mutex_};
     changed_.notify_all();
   }
@@ -73,7 +90,8 @@ class Feeder {
   const Interrupts& interrupts_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> finished_{false};
-  std::atomic<bool> awaited_{false};
+  std::atomic<bool> feeder_waits_{false};
+  std::atomic<bool> taker_waits_{false};
   std::optional<Error> error_;  ///< Written before finished_.
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -113,6 +131,7 @@ class Taker {
       if (interrupts_.signal() != 0) cancel();
       bar_.update(counts());
     }
+    feeder_.make_room();
   }
 
   void take(const Outcome& outcome) {
