@@ -240,6 +240,11 @@ void Worker::finish_items(std::uint32_t count) {
   slow = false;
   soft_told = false;
   if (stopping && stopping->ticket - oldest.first < count && !stopping->killed) stopping.reset();
+  std::erase_if(rooms_, [&](const Room& room) {  // asked for and not used
+    if (room.ticket - oldest.first >= count) return false;
+    arenas_.release(room.session, room.region);
+    return true;
+  });
   oldest.first += count;
   if (oldest.range.count > count) {
     oldest.range.drop_front(count);
