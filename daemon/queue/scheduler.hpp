@@ -10,7 +10,7 @@ namespace taskpool::queue {
 
 /// A worker that has less estimated work than this is given more. Long enough that it never waits for the supervisor
 /// (a wake-up costs some 40 us), short enough that taking back and rebalancing stay cheap.
-inline constexpr Nanoseconds kPipelineTarget{2'000'000};
+inline constexpr Nanoseconds kPipelineTarget{5'000'000};
 /// A running item that takes longer than this gets nothing queued behind it.
 inline constexpr Nanoseconds kSlowItem{2'000'000};
 
