@@ -58,7 +58,7 @@ struct Arenas {
     peer.send(prefix, nlohmann::json{{"segment", 1}, {"bytes", bytes}}.dump(), {}, std::span{&fd, 1});
   }
   std::span<const std::byte> argument(const Frame& call, std::size_t item = 0) {
-    BOOST_REQUIRE((call.prefix.flags & kInArena) != 0);
+    expect((call.prefix.flags & kInArena) != 0);
     const auto ref = load<ArenaRef>(call.body.data() + item * sizeof(ArenaRef));
     return up.at(ref.segment - 1).subspan(ref.offset, ref.bytes);
   }
@@ -117,11 +117,11 @@ BOOST_AUTO_TEST_CASE(a_buffer_is_sent_from_where_it_was_built) {
   const Background serving{[&] {
     Arenas arenas{*c.peer};
     const auto call = arenas.next();
-    BOOST_TEST((as_text(arenas.argument(call)) == text));
+    expect((as_text(arenas.argument(call)) == text));
     c.peer->result(call, "1");
     const auto array = arenas.next();
-    BOOST_TEST((array.prefix.encoding == Encoding::f64));
-    BOOST_TEST(array.prefix.count == kBig / 8);
+    expect((array.prefix.encoding == Encoding::f64));
+    expect(array.prefix.count == kBig / 8);
     c.peer->result(array, "2");
   }};
   auto buffer = c.client.up_buffer(kBig).value();
@@ -137,7 +137,7 @@ BOOST_AUTO_TEST_CASE(a_refused_segment_is_asked_for_smaller) {
   arenas.max_segment = 1 << 20;
   const Background serving{[&] {
     const auto call = arenas.next();
-    BOOST_TEST(arenas.argument(call).size() == kBig);
+    expect(arenas.argument(call).size() == kBig);
     c.peer->result(call, "1");
     const auto other = arenas.next();
     c.peer->result(other, "2");
@@ -157,7 +157,7 @@ BOOST_AUTO_TEST_CASE(without_more_room_a_call_waits_for_anothers_end) {
     std::vector<Frame> calls{arenas.next(), arenas.next()};
     c.peer->result(calls[1], "1");
     calls[1] = arenas.next();
-    BOOST_TEST((as_text(arenas.argument(calls[1])) == pattern(kBig, 'c')));
+    expect((as_text(arenas.argument(calls[1])) == pattern(kBig, 'c')));
     c.peer->result(calls[1], "2");
     c.peer->result(calls[0], "0");
   }};
@@ -212,9 +212,9 @@ BOOST_AUTO_TEST_CASE(a_long_array_is_one_reference) {
   const Background serving{[&] {
     arenas.open_down(1 << 20);
     const auto frame = arenas.next();
-    BOOST_TEST(frame.prefix.count == 100'000u);
+    expect(frame.prefix.count == 100'000u);
     arenas.echo(frame);
-    BOOST_TEST((arenas.next().prefix.flags & kLast) != 0);
+    expect((arenas.next().prefix.flags & kLast) != 0);
     c.peer->done(frame.prefix.request, frame.prefix.count);
   }};
   BOOST_TEST((c.client.pool().map<std::int64_t>("echo", inputs).value() == inputs));

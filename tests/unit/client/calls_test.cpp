@@ -15,7 +15,7 @@ BOOST_AUTO_TEST_CASE(the_greeting_names_the_program_and_the_version) {
   FakeServer server;
   auto options = server.options();
   options.name = std::string(100, 'x');
-  const Background connecting{[&] { BOOST_TEST(Client::connect(options).has_value()); }};
+  const Background connecting{[&] { expect(Client::connect(options).has_value()); }};
   auto peer = server.accept_raw();
   const auto hello = peer.greet().fields();
   BOOST_TEST(hello["version"] == 1);
@@ -26,9 +26,9 @@ BOOST_AUTO_TEST_CASE(apply_sends_one_frame_and_returns_its_result) {
   Connected c;
   const Background serving{[&] {
     const auto call = c.peer->next(Op::apply);
-    BOOST_TEST(c.peer->prepared.at(call.prefix.target) == R"({"function":"square"})");
-    BOOST_TEST(call.text() == "12");
-    BOOST_TEST(call.prefix.count == 1u);
+    expect(c.peer->prepared.at(call.prefix.target) == R"({"function":"square"})");
+    expect(call.text() == "12");
+    expect(call.prefix.count == 1u);
     c.peer->result(call, "144");
   }};
   BOOST_TEST(c.client.pool().apply<int>("square", 12).value() == 144);
@@ -39,11 +39,11 @@ BOOST_AUTO_TEST_CASE(a_function_is_prepared_once) {
   const Background serving{[&] {
     for (int i = 0; i < 3; ++i) {
       const auto call = c.peer->next(Op::apply);
-      BOOST_TEST(call.prefix.target == 1u);
-      BOOST_TEST(call.head == "");
+      expect(call.prefix.target == 1u);
+      expect(call.head == "");
       c.peer->result(call, call.text());
     }
-    BOOST_TEST(c.peer->prepared.size() == 1u);
+    expect(c.peer->prepared.size() == 1u);
   }};
   for (int i = 0; i < 3; ++i) BOOST_TEST(c.client.pool("p").apply<int>("echo", i).value() == i);
 }
@@ -52,8 +52,8 @@ BOOST_AUTO_TEST_CASE(options_travel_in_the_head) {
   Connected c;
   const Background serving{[&] {
     const auto call = c.peer->next(Op::apply);
-    BOOST_TEST(call.prefix.target == 0u);
-    BOOST_TEST(call.fields() == nlohmann::json::parse(
+    expect(call.prefix.target == 0u);
+    expect(call.fields() == nlohmann::json::parse(
         R"({"function":"f","pool":"p","timeout_ms":0,"retries":2,"priority":-7,"name":"n","announce":true})"));
     c.peer->result(call, "null");
   }};
@@ -153,8 +153,8 @@ BOOST_AUTO_TEST_CASE(cancel_names_the_request) {
   const Background serving{[&] {
     const auto call = c.peer->next(Op::apply);
     const auto cancel = c.peer->next(Op::cancel);
-    BOOST_TEST(cancel.fields()["request"].get<std::uint64_t>() == call.prefix.request);
-    BOOST_TEST(cancel.fields()["force"] == true);
+    expect(cancel.fields()["request"].get<std::uint64_t>() == call.prefix.request);
+    expect(cancel.fields()["force"] == true);
     c.peer->ok(cancel, R"({"cancelled":1})");
     c.peer->error(call, "cancelled", "by its caller");
   }};
@@ -187,10 +187,10 @@ BOOST_AUTO_TEST_CASE(administration_replies_with_json) {
   Connected c;
   const Background serving{[&] {
     auto request = c.peer->next(Op::ps);
-    BOOST_TEST(request.fields() == nlohmann::json::parse(R"({"pool":"p","all":true,"limit":5})"));
+    expect(request.fields() == nlohmann::json::parse(R"({"pool":"p","all":true,"limit":5})"));
     c.peer->ok(request, R"({"tasks":[],"more":false})");
     request = c.peer->next(Op::pool_resize);
-    BOOST_TEST(request.fields() == nlohmann::json::parse(R"({"pool":"p","workers":3})"));
+    expect(request.fields() == nlohmann::json::parse(R"({"pool":"p","workers":3})"));
     c.peer->error(request, "permission_denied", "not yours");
     c.peer->ok(c.peer->next(Op::ping), "not json");
   }};
@@ -206,13 +206,13 @@ BOOST_AUTO_TEST_CASE(a_pool_of_ones_own_carries_descriptors_and_closes_with_its_
   const Fd out{ends[0]}, in{ends[1]};
   const Background serving{[&] {
     const auto open = c.peer->next(Op::pool_open);
-    BOOST_TEST(open.prefix.fds == 2);
-    BOOST_TEST(open.fields() == nlohmann::json::parse(R"({"workers":2,"modules":["demo"]})"));
+    expect(open.prefix.fds == 2);
+    expect(open.fields() == nlohmann::json::parse(R"({"workers":2,"modules":["demo"]})"));
     c.peer->ok(open, R"({"pool":"session-1"})");
     const auto call = c.peer->next(Op::apply);
-    BOOST_TEST(c.peer->prepared.at(call.prefix.target) == R"({"function":"f","pool":"session-1"})");
+    expect(c.peer->prepared.at(call.prefix.target) == R"({"function":"f","pool":"session-1"})");
     c.peer->result(call, "1");
-    BOOST_TEST(c.peer->next(Op::pool_close).fields()["pool"] == "session-1");
+    expect(c.peer->next(Op::pool_close).fields()["pool"] == "session-1");
   }};
   PoolOptions options;
   options.workers = 2;
@@ -227,10 +227,10 @@ BOOST_AUTO_TEST_CASE(a_submitted_task_is_named_by_its_id) {
   Connected c;
   const Background serving{[&] {
     auto request = c.peer->next(Op::apply);
-    BOOST_TEST(request.fields()["detached"] == true);
+    expect(request.fields()["detached"] == true);
     c.peer->ok(request, R"({"task":"t1"})");
     request = c.peer->next(Op::wait);
-    BOOST_TEST(request.fields() == nlohmann::json::parse(R"({"task":"t1","timeout_ms":1500})"));
+    expect(request.fields() == nlohmann::json::parse(R"({"task":"t1","timeout_ms":1500})"));
     c.peer->ok(request, R"({"state":"succeeded"})");
     request = c.peer->next(Op::fetch);
     c.peer->result(request, "42");
@@ -238,7 +238,7 @@ BOOST_AUTO_TEST_CASE(a_submitted_task_is_named_by_its_id) {
     c.peer->results(request.prefix.request, 0, {"1"});
     c.peer->done(request.prefix.request, 1);
     request = c.peer->next(Op::cancel);
-    BOOST_TEST(request.fields() == nlohmann::json::parse(R"({"task":"t1"})"));
+    expect(request.fields() == nlohmann::json::parse(R"({"task":"t1"})"));
     c.peer->ok(request, R"({"cancelled":0})");
   }};
   BOOST_TEST(c.client.pool().submit("f", 1).value() == "t1");

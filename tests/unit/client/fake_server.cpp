@@ -7,9 +7,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <boost/test/unit_test.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <stdexcept>
 
 namespace taskpool::test {
@@ -17,11 +19,39 @@ namespace {
 
 constexpr std::chrono::seconds kPatience{20};
 
+/// What went wrong in threads of the running test.
+std::mutex mutex;
+std::vector<std::string> failures;
+
+void record(std::string failure) {
+  const std::lock_guard lock{mutex};
+  failures.push_back(std::move(failure));
+}
+
 void check(bool good, const std::string& what) {
   if (!good) throw std::runtime_error{"fake server: " + what};
 }
 
 }  // namespace
+
+void expect(bool holds, std::source_location where) {
+  if (!holds) record(std::string{where.file_name()} + ":" + std::to_string(where.line()) + ": does not hold");
+}
+
+Background::Background(std::function<void()> work)
+    : thread_{[run = std::move(work)] {
+        try {
+          run();
+        } catch (const std::exception& error) {
+          record(error.what());
+        }
+      }} {}
+
+Background::~Background() {
+  thread_.join();
+  const std::lock_guard lock{mutex};
+  for (const auto& failure : std::exchange(failures, {})) BOOST_ERROR(failure);
+}
 
 std::vector<std::string> Frame::items() const {
   check(check_items(prefix.flags, prefix.encoding, prefix.count, body).has_value(), "a malformed body");

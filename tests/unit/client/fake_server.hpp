@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -107,13 +108,17 @@ struct Connected {
       : client{server.connect(peer, limits, adjust)} {}
 };
 
-/// Runs `work` in a thread that is joined at the end of the scope.
+/// A check for threads other than the test's own, where Boost.Test's may not be used.
+void expect(bool holds, std::source_location where = std::source_location::current());
+
+/// Runs `work` in a thread that is joined at the end of the scope. What it expected in vain, and what it threw, fails the
+/// test there.
 class Background {
  public:
-  explicit Background(std::function<void()> work) : thread_{std::move(work)} {}
+  explicit Background(std::function<void()> work);
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
-  ~Background() { thread_.join(); }
+  ~Background();
 
  private:
   std::thread thread_;

@@ -15,7 +15,7 @@ void expect_broken(const std::function<void(Peer&, const Frame&)>& answer) {
     const auto call = c.peer->next(Op::apply);
     c.server.stop();
     answer(*c.peer, call);
-    BOOST_TEST(c.peer->closes());
+    expect(c.peer->closes());
   }};
   const auto result = c.client.pool().apply<int>("f");
   BOOST_TEST((result.error().errc() == Errc::outcome_unknown));
@@ -130,7 +130,7 @@ void expect_broken_map(const std::function<void(Peer&, std::uint64_t request)>& 
     const auto frame = c.peer->next(Op::map);
     c.server.stop();
     answer(*c.peer, frame.prefix.request);
-    BOOST_TEST(c.peer->closes());
+    expect(c.peer->closes());
   }};
   const auto result = c.client.pool().map<int>("f", std::vector{1, 2, 3}, {.force_json = true});
   BOOST_TEST((result.error().errc() == Errc::outcome_unknown));

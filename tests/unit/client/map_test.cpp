@@ -31,8 +31,8 @@ BOOST_AUTO_TEST_CASE(results_come_in_any_order_and_are_placed) {
   Connected c;
   const Background serving{[&] {
     const auto frame = c.peer->next(Op::map);
-    BOOST_TEST((frame.prefix.flags & kLast) != 0);
-    BOOST_TEST(frame.items() == (std::vector<std::string>{"\"a\"", "\"b\"", "\"c\"", "\"d\""}));
+    expect((frame.prefix.flags & kLast) != 0);
+    expect(frame.items() == (std::vector<std::string>{"\"a\"", "\"b\"", "\"c\"", "\"d\""}));
     const auto job = frame.prefix.request;
     c.peer->results(job, 2, {"3", "4"});
     c.peer->results(job, 0, {"1"});
@@ -47,8 +47,8 @@ BOOST_AUTO_TEST_CASE(nothing_to_map_is_still_a_job) {
   Connected c;
   const Background serving{[&] {
     auto frame = c.peer->next(Op::map);
-    BOOST_TEST(frame.prefix.count == 0u);
-    BOOST_TEST((frame.prefix.flags & kLast) != 0);
+    expect(frame.prefix.count == 0u);
+    expect((frame.prefix.flags & kLast) != 0);
     c.peer->done(frame.prefix.request, 0);
     frame = c.peer->next(Op::map);
     c.peer->error(frame, "unknown_function", "f");
@@ -93,7 +93,7 @@ BOOST_AUTO_TEST_CASE(many_items_are_packed_and_kept_within_the_daemons_queue) {
       auto frame = c.peer->next(op);
       ++frames;
       bytes += frame.body.size();
-      BOOST_REQUIRE(bytes <= kLimit);
+      expect(bytes <= kLimit);
       const bool last = (frame.prefix.flags & kLast) != 0;
       held.emplace_back(std::move(frame), next);
       next += held.back().first.prefix.count;
@@ -119,9 +119,9 @@ BOOST_AUTO_TEST_CASE(numbers_go_as_an_array) {
   Connected c;
   const Background serving{[&] {
     const auto frame = c.peer->next(Op::map);
-    BOOST_TEST(frame.fields() == nlohmann::json::parse(R"({"function":"f","result_element":"f64"})"));
-    BOOST_TEST((frame.prefix.encoding == Encoding::i32));
-    BOOST_TEST(frame.prefix.count == 3u);
+    expect(frame.fields() == nlohmann::json::parse(R"({"function":"f","result_element":"f64"})"));
+    expect((frame.prefix.encoding == Encoding::i32));
+    expect(frame.prefix.count == 3u);
     Prefix prefix;
     prefix.op = Op::results;
     prefix.request = frame.prefix.request;
@@ -136,7 +136,7 @@ BOOST_AUTO_TEST_CASE(numbers_go_as_an_array) {
     const std::array<std::int8_t, 1> one{-1};
     c.peer->send(prefix, {}, std::as_bytes(std::span{one}));
     const auto last = c.peer->next(Op::input);
-    BOOST_TEST((last.prefix.flags & kLast) != 0);
+    expect((last.prefix.flags & kLast) != 0);
     c.peer->done(frame.prefix.request, 3);
   }};
   BOOST_TEST(c.client.pool().map<double>("f", std::vector{1, 2, 3}).value() == (std::vector{-1.0, 2.5, 3.5}));
@@ -146,7 +146,7 @@ BOOST_AUTO_TEST_CASE(types_of_the_callers_own_are_converted_by_json) {
   Connected c;
   const Background serving{[&] {
     serve_job(*c.peer, [&](const Frame& frame, std::uint32_t first) {
-      BOOST_TEST(frame.items() == (std::vector<std::string>{R"([1,"a"])", R"([2,"b"])"}));
+      expect(frame.items() == (std::vector<std::string>{R"([1,"a"])", R"([2,"b"])"}));
       c.peer->results(frame.prefix.request, first, {R"({"a":1})", R"({"b":2})"});
     });
   }};
@@ -160,7 +160,7 @@ BOOST_AUTO_TEST_CASE(starmap_spreads_tuples) {
   Connected c;
   const Background serving{[&] {
     serve_job(*c.peer, [&](const Frame& frame, std::uint32_t first) {
-      BOOST_TEST(frame.items() == (std::vector<std::string>{R"([1,"a"])"}));
+      expect(frame.items() == (std::vector<std::string>{R"([1,"a"])"}));
       c.peer->results(frame.prefix.request, first, {"true"});
     });
   }};
@@ -172,7 +172,7 @@ BOOST_AUTO_TEST_CASE(an_input_that_cannot_be_encoded_ends_the_map) {
   Connected c;
   const Background serving{[&] {
     const auto cancel_or_map = c.peer->next();
-    BOOST_TEST((cancel_or_map.prefix.op == Op::ping));
+    expect((cancel_or_map.prefix.op == Op::ping));
     c.peer->ok(cancel_or_map);
   }};
   const auto result = c.client.pool().map<int>("f", std::vector<std::string>{"good", "\xff"});
@@ -198,7 +198,7 @@ BOOST_AUTO_TEST_CASE(a_map_under_way_can_be_watched_and_cancelled) {
     const auto job = c.peer->next(Op::map).prefix.request;
     c.peer->results(job, 0, {"1"});
     const auto cancel = c.peer->next(Op::cancel);
-    BOOST_TEST(cancel.fields()["request"].get<std::uint64_t>() == job);
+    expect(cancel.fields()["request"].get<std::uint64_t>() == job);
     c.peer->failed(job, 1, 1, "cancelled", "");
     c.peer->ok(cancel, R"({"cancelled":1})");
     c.peer->done(job, 2);
@@ -224,11 +224,11 @@ BOOST_AUTO_TEST_CASE(a_job_that_outlives_the_session_is_submitted_whole) {
   Connected c;
   const Background serving{[&] {
     const auto frame = c.peer->next(Op::map);
-    BOOST_TEST(frame.fields()["detached"] == true);
-    BOOST_TEST(frame.items() == (std::vector<std::string>{"0", "1", "2"}));
+    expect(frame.fields()["detached"] == true);
+    expect(frame.items() == (std::vector<std::string>{"0", "1", "2"}));
     c.peer->ok(frame, R"({"task":"j"})");
     const auto fetch = c.peer->next(Op::fetch);
-    BOOST_TEST(fetch.fields() == nlohmann::json::parse(R"({"task":"j","index":1})"));
+    expect(fetch.fields() == nlohmann::json::parse(R"({"task":"j","index":1})"));
     c.peer->results(fetch.prefix.request, 2, {"\"c\""});
     c.peer->results(fetch.prefix.request, 1, {"\"b\""});
     c.peer->done(fetch.prefix.request, 3);

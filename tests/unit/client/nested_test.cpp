@@ -13,15 +13,15 @@ BOOST_AUTO_TEST_CASE(a_client_inside_a_task_says_so_and_frames_its_waits) {
   FakeServer server;
   const Background serving{[&] {
     auto peer = server.accept_raw();
-    BOOST_TEST(peer.greet().fields()["worker_token"] == "secret");
+    expect(peer.greet().fields()["worker_token"] == "secret");
     std::vector<Op> seen;
     for (int i = 0; i < 3; ++i) {
       const auto frame = peer.next();
       seen.push_back(frame.prefix.op);
-      if (frame.prefix.op == Op::nested_wait) BOOST_TEST(frame.prefix.target == (i < 2 ? 1u : 0u));
+      if (frame.prefix.op == Op::nested_wait) expect(frame.prefix.target == (i < 2 ? 1u : 0u));
       if (frame.prefix.op == Op::apply) peer.result(frame, "1");
     }
-    BOOST_TEST((seen == std::vector{Op::apply, Op::nested_wait, Op::nested_wait}));
+    expect((seen == std::vector{Op::apply, Op::nested_wait, Op::nested_wait}));
   }};
   {
     auto client = Client::connect(server.options()).value();

@@ -51,8 +51,8 @@ BOOST_AUTO_TEST_CASE(what_was_not_written_is_sent_to_the_daemon_that_comes_back)
   const Background serving{[&] {
     auto again = c.server.accept();
     const auto call = again.next(Op::apply);
-    BOOST_TEST(again.prepared.at(call.prefix.target) == R"({"function":"f"})");
-    BOOST_TEST(call.text() == "1");
+    expect(again.prepared.at(call.prefix.target) == R"({"function":"f"})");
+    expect(call.text() == "1");
     again.result(call, "5");
   }};
   BOOST_TEST(future.get().value() == 5);
@@ -66,8 +66,8 @@ BOOST_AUTO_TEST_CASE(a_call_with_a_key_is_sent_again) {
     c.peer->close();
     auto again = c.server.accept();
     const auto second = again.next(Op::apply);
-    BOOST_TEST(second.text() == first.text());
-    BOOST_TEST(second.fields()["idempotency_key"] == "k");
+    expect(second.text() == first.text());
+    expect(second.fields()["idempotency_key"] == "k");
     again.result(second, "7");
   }};
   BOOST_TEST(pool.apply<int>("f", "x").value() == 7);
@@ -92,7 +92,7 @@ BOOST_AUTO_TEST_CASE(a_prepared_call_is_prepared_again) {
     c.peer->close();
     auto again = c.server.accept();
     const auto lost = again.next(Op::apply);
-    BOOST_TEST(again.prepared.at(lost.prefix.target) == R"({"function":"square"})");
+    expect(again.prepared.at(lost.prefix.target) == R"({"function":"square"})");
     again.result(lost, "4");
   }};
   BOOST_TEST(call.apply(Item::json("1")).value().text() == "1");
@@ -181,7 +181,7 @@ BOOST_AUTO_TEST_CASE(a_map_that_was_not_written_is_sent_again_whole) {
   const Background serving{[&] {
     auto again = c.server.accept();
     const auto frame = again.next(Op::map);
-    BOOST_TEST(frame.items() == (std::vector<std::string>{"1", "2"}));
+    expect(frame.items() == (std::vector<std::string>{"1", "2"}));
     again.results(frame.prefix.request, 0, {"1", "4"});
     again.done(frame.prefix.request, 2);
   }};

@@ -57,7 +57,7 @@ BOOST_AUTO_TEST_CASE(one_thread_feeds_and_another_takes) {
   const Background serving{[&] { echo(*c.peer); }};
   auto stream = start(c, {.window_items = 100});
   const Background feeding{[&] {
-    for (int i = 0; i < 20'000; ++i) BOOST_REQUIRE(stream.push(Item::json(std::to_string(i))).has_value());
+    for (int i = 0; i < 20'000; ++i) expect(stream.push(Item::json(std::to_string(i))).has_value());
     stream.finish();
   }};
   std::uint64_t taken = 0;
@@ -65,7 +65,7 @@ BOOST_AUTO_TEST_CASE(one_thread_feeds_and_another_takes) {
     if (stream.wait_for(20s) != MapStream::State::ready) continue;
     while (stream.try_next()) ++taken;
   }
-  BOOST_TEST(!stream.next().has_value());
+  expect(!stream.next().has_value());
 }
 
 BOOST_AUTO_TEST_CASE(ordered_outcomes_wait_for_those_before_them) {
