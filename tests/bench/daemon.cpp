@@ -15,7 +15,8 @@ namespace {
 constexpr std::chrono::seconds kPatience{10};
 
 std::string configuration(const DaemonOptions& options, const std::string& socket) {
-  auto text = options.extra + "socket = \"" + socket + "\"\nlog_level = \"warning\"\n";
+  // A benchmark that is killed leaves no daemon behind for long.
+  auto text = options.extra + "idle_exit = \"5m\"\nsocket = \"" + socket + "\"\nlog_level = \"error\"\n";
   text += "[[pool]]\nname = \"default\"\nworkers = " + std::to_string(options.workers) + "\n";
   text += "modules = [\"demo\", \"" + program_folder() + "/../modules/bench.so\"]\n";
   if (options.commands) text += "[[pool]]\nname = \"command\"\nruntime = \"command\"\nworkers = 2\n";

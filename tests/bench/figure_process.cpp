@@ -52,7 +52,8 @@ void idle(Report& report) {
     const auto call = client.pool().prepare("bench_noop");
     const std::byte body[64]{};
     for (int i = 0; i < 1000; ++i) need(call.apply(body));
-    for (const auto& worker : need(client.workers()).at("workers")) workers.push_back(worker.at("pid").get<pid_t>());
+    const auto rows = need(client.workers());
+    for (const auto& worker : rows.at("workers")) workers.push_back(worker.at("pid").get<pid_t>());
   }
   std::this_thread::sleep_for(kQuiet);
   const double wake_ups = measure([&] {
