@@ -31,7 +31,8 @@ std::string nothing(const json&) { return {}; }
 std::string list_of(const json& reply, const char* key, std::string_view before) {
   std::string names;
   if (const auto list = reply.find(key); list != reply.end())
-    for (const auto& each : *list) names += (names.empty() ? "" : ", ") + (each.is_string() ? each.get<std::string>() : each.dump());
+    for (const auto& each : *list)
+      names += (names.empty() ? "" : ", ") + (each.is_string() ? each.get<std::string>() : each.dump());
   return names.empty() ? "" : fmt::format("; {}: {}", before, printable(names));
 }
 
@@ -39,7 +40,8 @@ std::string list_of(const json& reply, const char* key, std::string_view before)
 Run order_to_pool(Result<json> (Client::*give)(const std::string&) const) {
   return [give](const Invocation& invocation) {
     invocation.expect_words(1, 1);
-    return order(invocation, [&](const Client& client) { return (client.*give)(invocation.words[0]); }, nothing);
+    return order(
+        invocation, [&](const Client& client) { return (client.*give)(invocation.words[0]); }, nothing);
   };
 }
 
@@ -53,8 +55,8 @@ Run define_resize(CLI::App&) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), workers);
     if (error != std::errc{} || end != text.data() + text.size() || workers > kMaxWorkers)
       throw UsageError(fmt::format("'{}' is no number of workers: want 0 to {}", text, kMaxWorkers));
-    return order(invocation,
-                 [&](const Client& client) { return client.pool_resize(invocation.words[0], workers); }, nothing);
+    return order(
+        invocation, [&](const Client& client) { return client.pool_resize(invocation.words[0], workers); }, nothing);
   };
 }
 
@@ -64,20 +66,23 @@ Run define_resume(CLI::App&) { return order_to_pool(&Client::pool_resume); }
 Run define_reload(CLI::App&) {
   return [](const Invocation& invocation) {
     invocation.expect_words(0, 0);
-    return order(invocation, [](const Client& client) { return client.reload(); },
-                 [](const json& reply) {
-                   return "reloaded" + list_of(reply, "changed", "changed") +
-                          list_of(reply, "needs_restart", "only a restart changes");
-                 });
+    return order(
+        invocation, [](const Client& client) { return client.reload(); },
+        [](const json& reply) {
+          return "reloaded" + list_of(reply, "changed", "changed") +
+                 list_of(reply, "needs_restart", "only a restart changes");
+        });
   };
 }
 
 Run define_drain(CLI::App& app) {
   auto timeout = std::make_shared<std::chrono::milliseconds>(0);
-  add_duration(app, "--timeout", [timeout](auto time) { *timeout = time; }, "Wait no longer; the daemon stays draining");
+  add_duration(
+      app, "--timeout", [timeout](auto time) { *timeout = time; }, "Wait no longer; the daemon stays draining");
   return [timeout](const Invocation& invocation) {
     invocation.expect_words(0, 0);
-    return order(invocation, [&](const Client& client) { return client.drain(*timeout); }, nothing);
+    return order(
+        invocation, [&](const Client& client) { return client.drain(*timeout); }, nothing);
   };
 }
 
@@ -86,7 +91,8 @@ Run define_shutdown(CLI::App& app) {
   app.add_flag("-f,--force", *force, "Do not wait for what runs");
   return [force](const Invocation& invocation) {
     invocation.expect_words(0, 0);
-    return order(invocation, [&](const Client& client) { return client.shutdown(*force); }, nothing);
+    return order(
+        invocation, [&](const Client& client) { return client.shutdown(*force); }, nothing);
   };
 }
 

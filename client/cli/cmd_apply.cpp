@@ -143,7 +143,8 @@ Run define_result(CLI::App& app) {
   auto format = std::make_shared<Format>(Format::json);
   auto keep = std::make_shared<bool>(false);
   app.add_flag("-k,--keep", *keep, "Let the daemon keep the result");
-  app.add_flag_callback("-l,--lines", [format] { *format = Format::text; }, "Print a result that is text as it is");
+  app.add_flag_callback(
+      "-l,--lines", [format] { *format = Format::text; }, "Print a result that is text as it is");
   return [format, keep](const Invocation& invocation) -> Result<int> {
     invocation.expect_words(1, 1);
     const auto client = connect(invocation.globals, Autostart::no);

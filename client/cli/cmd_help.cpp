@@ -76,13 +76,15 @@ Run define_version(CLI::App&) {
     json versions = {{"version", kVersion}, {"protocol", kProtocolVersion}};
     if (client) {
       const auto server = client->server();
-      versions["daemon"] = {{"version", server.version}, {"build", server.build}, {"pid", server.pid}, {"socket", server.socket}};
+      versions["daemon"] = {
+          {"version", server.version}, {"build", server.build}, {"pid", server.pid}, {"socket", server.socket}};
     }
     auto text = versions.dump();
     if (!invocation.globals.json) {
       text = fmt::format("taskpool {}", kVersion);
-      if (client) text += fmt::format("\ntaskpoold {}, pid {}, on {}", client->server().version, client->server().pid,
-                                      printable(client->server().socket));
+      if (client)
+        text += fmt::format("\ntaskpoold {}, pid {}, on {}", client->server().version, client->server().pid,
+                            printable(client->server().socket));
     }
     if (auto printed = print(text + "\n"); !printed) return printed.error();
     return kDone;

@@ -56,7 +56,8 @@ std::string table_of(const json& rows, std::span<const Field> fields) {
 }
 
 /// Prints a reply as JSON, or its list `key` as a table.
-Result<int> show(const Invocation& invocation, const Result<json>& reply, const char* key, std::span<const Field> fields) {
+Result<int> show(const Invocation& invocation, const Result<json>& reply, const char* key,
+                 std::span<const Field> fields) {
   if (!reply) return reply.error();
   const auto rows = reply->find(key);
   const auto text = invocation.globals.json || rows == reply->end() ? reply->dump() + "\n" : table_of(*rows, fields);
@@ -71,26 +72,42 @@ std::string only_word(const Invocation& invocation) {
   return invocation.words.empty() ? "" : invocation.words.front();
 }
 
-constexpr std::array kPsFields{
-    Field{"TASK", "task"}, Field{"STATE", "state"}, Field{"POOL", "pool"}, Field{"DONE", "", Shows::progress},
-    Field{"FAILED", "failed", Shows::number}, Field{"RUN", "run_ms", Shows::time}, Field{"AGE", "age_ms", Shows::time},
-    Field{"NAME", "name"}};
-constexpr std::array kWorkerFields{
-    Field{"WORKER", "worker", Shows::number}, Field{"PID", "pid", Shows::number}, Field{"POOL", "pool"},
-    Field{"STATE", "state"}, Field{"DONE", "tasks_done", Shows::number},
-    Field{"RSS", "rss_bytes", Shows::bytes}, Field{"AGE", "age_ms", Shows::time}, Field{"RUN", "run_ms", Shows::time},
-    Field{"TASK", "task"}, Field{"FUNCTION", "function"}};
-constexpr std::array kPoolFields{
-    Field{"POOL", "pool"}, Field{"RUNTIME", "runtime"}, Field{"WORKERS", "workers", Shows::number},
-    Field{"BUSY", "busy", Shows::number}, Field{"IDLE", "idle", Shows::number}, Field{"QUEUED", "queued_tasks", Shows::number},
-    Field{"RUNNING", "running_tasks", Shows::number}, Field{"PAUSED", "paused"}, Field{"DRAINING", "draining"},
-    Field{"LAST ERROR", "last_error"}};
-constexpr std::array kFunctionFields{Field{"FUNCTION", "name"}, Field{"SIGNATURE", "signature"}, Field{"WHAT IT DOES", "doc"}};
+constexpr std::array kPsFields{Field{"TASK", "task"},
+                               Field{"STATE", "state"},
+                               Field{"POOL", "pool"},
+                               Field{"DONE", "", Shows::progress},
+                               Field{"FAILED", "failed", Shows::number},
+                               Field{"RUN", "run_ms", Shows::time},
+                               Field{"AGE", "age_ms", Shows::time},
+                               Field{"NAME", "name"}};
+constexpr std::array kWorkerFields{Field{"WORKER", "worker", Shows::number},
+                                   Field{"PID", "pid", Shows::number},
+                                   Field{"POOL", "pool"},
+                                   Field{"STATE", "state"},
+                                   Field{"DONE", "tasks_done", Shows::number},
+                                   Field{"RSS", "rss_bytes", Shows::bytes},
+                                   Field{"AGE", "age_ms", Shows::time},
+                                   Field{"RUN", "run_ms", Shows::time},
+                                   Field{"TASK", "task"},
+                                   Field{"FUNCTION", "function"}};
+constexpr std::array kPoolFields{Field{"POOL", "pool"},
+                                 Field{"RUNTIME", "runtime"},
+                                 Field{"WORKERS", "workers", Shows::number},
+                                 Field{"BUSY", "busy", Shows::number},
+                                 Field{"IDLE", "idle", Shows::number},
+                                 Field{"QUEUED", "queued_tasks", Shows::number},
+                                 Field{"RUNNING", "running_tasks", Shows::number},
+                                 Field{"PAUSED", "paused"},
+                                 Field{"DRAINING", "draining"},
+                                 Field{"LAST ERROR", "last_error"}};
+constexpr std::array kFunctionFields{Field{"FUNCTION", "name"}, Field{"SIGNATURE", "signature"},
+                                     Field{"WHAT IT DOES", "doc"}};
 constexpr std::array kFailureFields{
-    Field{"TASK", "task"}, Field{"ITEM", "index", Shows::number}, Field{"POOL", "pool"}, Field{"FUNCTION", "function"},
-    Field{"ENDED AGO", "ended_ms_ago", Shows::time}, Field{"CODE", "code"}, Field{"DETAIL", "detail"}};
-constexpr std::array kStatFields{Field{"COUNTER", "name"}, Field{"VALUE", "value", Shows::number}, Field{"UNIT", "unit"},
-                                 Field{"MEANING", "help"}};
+    Field{"TASK", "task"},         Field{"ITEM", "index", Shows::number},           Field{"POOL", "pool"},
+    Field{"FUNCTION", "function"}, Field{"ENDED AGO", "ended_ms_ago", Shows::time}, Field{"CODE", "code"},
+    Field{"DETAIL", "detail"}};
+constexpr std::array kStatFields{Field{"COUNTER", "name"}, Field{"VALUE", "value", Shows::number},
+                                 Field{"UNIT", "unit"}, Field{"MEANING", "help"}};
 
 }  // namespace
 

@@ -89,10 +89,10 @@ Result<int> run_plan(const MapFlags& flags, const Invocation& invocation, MapPla
   if (!client) return client.error();
   const Interrupts interrupts;
   std::unique_ptr<Inputs> inputs;
-  MapRunOptions options{.stop_on_error = flags.stop_on_error,
-                        .progress = flags.progress && !invocation.globals.quiet};
+  MapRunOptions options{.stop_on_error = flags.stop_on_error, .progress = flags.progress && !invocation.globals.quiet};
   if (plan.words.empty()) {
-    if (::isatty(STDIN_FILENO) == 1 && !invocation.globals.quiet) complain("reading inputs, one a line; Ctrl-D ends them");
+    if (::isatty(STDIN_FILENO) == 1 && !invocation.globals.quiet)
+      complain("reading inputs, one a line; Ctrl-D ends them");
     const char delimiter = flags.nul ? '\0' : '\n';
     inputs = std::make_unique<LineInputs>(LineReader{STDIN_FILENO, delimiter, interrupts.stop_fd()}, plan.encode);
   } else {
@@ -126,7 +126,8 @@ Run define_map(CLI::App& app) {
   app.add_flag("--star", flags->star, "Each input is a list of arguments");
   app.add_flag("-u,--unordered", flags->unordered, "Print results as they come");
   app.add_option("--chunk", flags->chunk, "Give a worker N inputs at a time (else adaptive)")
-      ->type_name("N")->check(CLI::Range(0u, kMaxChunk));
+      ->type_name("N")
+      ->check(CLI::Range(0u, kMaxChunk));
   app.add_flag("--stop-on-error", flags->stop_on_error, "Start nothing more after the first failure");
   app.add_flag("--progress,!--no-progress", flags->progress, "Show a progress bar; the default on a terminal");
   flags->call.define(app);

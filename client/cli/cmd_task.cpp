@@ -39,7 +39,8 @@ std::chrono::milliseconds left(std::optional<Clock::time_point> deadline) {
 
 Run define_wait(CLI::App& app) {
   auto timeout = std::make_shared<std::chrono::milliseconds>(0);
-  add_duration(app, "--timeout", [timeout](auto time) { *timeout = time; }, "Wait no longer for all of them together");
+  add_duration(
+      app, "--timeout", [timeout](auto time) { *timeout = time; }, "Wait no longer for all of them together");
   return [timeout](const Invocation& invocation) -> Result<int> {
     invocation.expect_words(1, kMaxRows);
     const auto client = connect(invocation.globals, Autostart::no);
@@ -84,8 +85,10 @@ Run define_cancel(CLI::App& app) {
       }
     }
     std::string text;
-    if (invocation.globals.json) text = json{{"cancelled", cancelled}}.dump() + "\n";
-    else if (!invocation.globals.quiet) text = fmt::format("cancelled {} task{}\n", cancelled, cancelled == 1 ? "" : "s");
+    if (invocation.globals.json)
+      text = json{{"cancelled", cancelled}}.dump() + "\n";
+    else if (!invocation.globals.quiet)
+      text = fmt::format("cancelled {} task{}\n", cancelled, cancelled == 1 ? "" : "s");
     if (auto printed = print(text); !printed) return printed.error();
     return code;
   };

@@ -9,29 +9,33 @@ namespace taskpool::cli {
 namespace {
 
 constexpr std::array kCommands{
-    Command{"apply", "FUNCTION [ARGUMENT...] | -- COMMAND [WORD...]", "Run a function once and print its result",
-            "Arguments are JSON; with --lines they are text. One argument goes to the function as it is, several as its\n"
-            "list of arguments. A command behind -- runs in this directory, without a shell; the exit code is 1 if it\n"
-            "fails.",
-            "taskpool apply square 12                # 144\n"
-            "taskpool apply echo '{\"a\": [1, 2]}'     # any JSON value is an argument\n"
-            "taskpool apply word_count --lines /etc/services --timeout 10s\n"
-            "taskpool apply -- uname -a",
-            Completes::functions, define_apply},
-    Command{"map", "FUNCTION [INPUT...] | --exec COMMAND [INPUT...]", "Run a function or a command for each input",
-            "Inputs given as arguments print one JSON list. Without any, each line of standard input is one input, and\n"
-            "each result is printed on a line of its own, in the order of the inputs. Inputs are JSON; with --lines, text.\n"
-            "A failed input is reported on standard error and is null in the output (with --json an object with its\n"
-            "error); the exit code is 1 then.\n"
-            "\n"
-            "With --exec each input is text and takes the place of {} in the command, which runs without a shell. What the\n"
-            "commands print is passed on, one command's output at a time; the exit code is the number of commands that\n"
-            "failed, at most 101. With --json the results are printed as objects instead.",
-            "taskpool map square 0 1 2 3              # [0, 1, 4, 9]\n"
-            "find /etc -type f | taskpool map word_count --lines >counts\n"
-            "ls *.gz | taskpool map --exec 'gzip -t {}' --progress\n"
-            "taskpool map --exec 'convert {} -resize 50% small/{}' *.png",
-            Completes::functions, define_map},
+    Command{
+        "apply", "FUNCTION [ARGUMENT...] | -- COMMAND [WORD...]", "Run a function once and print its result",
+        "Arguments are JSON; with --lines they are text. One argument goes to the function as it is, several as its\n"
+        "list of arguments. A command behind -- runs in this directory, without a shell; the exit code is 1 if it\n"
+        "fails.",
+        "taskpool apply square 12                # 144\n"
+        "taskpool apply echo '{\"a\": [1, 2]}'     # any JSON value is an argument\n"
+        "taskpool apply word_count --lines /etc/services --timeout 10s\n"
+        "taskpool apply -- uname -a",
+        Completes::functions, define_apply},
+    Command{
+        "map", "FUNCTION [INPUT...] | --exec COMMAND [INPUT...]", "Run a function or a command for each input",
+        "Inputs given as arguments print one JSON list. Without any, each line of standard input is one input, and\n"
+        "each result is printed on a line of its own, in the order of the inputs. Inputs are JSON; with --lines, "
+        "text.\n"
+        "A failed input is reported on standard error and is null in the output (with --json an object with its\n"
+        "error); the exit code is 1 then.\n"
+        "\n"
+        "With --exec each input is text and takes the place of {} in the command, which runs without a shell. What "
+        "the\n"
+        "commands print is passed on, one command's output at a time; the exit code is the number of commands that\n"
+        "failed, at most 101. With --json the results are printed as objects instead.",
+        "taskpool map square 0 1 2 3              # [0, 1, 4, 9]\n"
+        "find /etc -type f | taskpool map word_count --lines >counts\n"
+        "ls *.gz | taskpool map --exec 'gzip -t {}' --progress\n"
+        "taskpool map --exec 'convert {} -resize 50% small/{}' *.png",
+        Completes::functions, define_map},
     Command{"submit", "FUNCTION [ARGUMENT...] | -- COMMAND [WORD...]", "Start a task that outlives this program",
             "Prints the task's id. The daemon keeps the result for `taskpool result`, and a command's output for\n"
             "`taskpool log`.",
@@ -39,13 +43,13 @@ constexpr std::array kCommands{
             "taskpool submit word_count '\"/etc/services\"'\n"
             "id=$(taskpool submit -- make) && taskpool wait $id && taskpool log $id",
             Completes::functions, define_submit},
-    Command{"wait", "TASK...", "Wait until tasks have ended",
-            "The exit code is 1 if one of them failed.",
+    Command{"wait", "TASK...", "Wait until tasks have ended", "The exit code is 1 if one of them failed.",
             "taskpool wait $id\n"
             "taskpool wait --timeout 60s $id || echo 'failed, or not within a minute'",
             Completes::tasks, define_wait},
     Command{"result", "TASK", "Print the result of a submitted task",
-            "The daemon then forgets it, unless --keep is given. Of a command it is what it printed; the exit code is 1 if\n"
+            "The daemon then forgets it, unless --keep is given. Of a command it is what it printed; the exit code is "
+            "1 if\n"
             "the command failed.",
             "taskpool result $id\n"
             "taskpool result --keep --json $id",
@@ -106,8 +110,7 @@ constexpr std::array kCommands{
             "taskpool drain\n"
             "taskpool drain --timeout 5m && taskpool shutdown",
             Completes::nothing, define_drain},
-    Command{"shutdown", "", "Stop the daemon",
-            "It finishes what runs, within its stop_timeout; --force does not wait.",
+    Command{"shutdown", "", "Stop the daemon", "It finishes what runs, within its stop_timeout; --force does not wait.",
             "taskpool shutdown\n"
             "taskpool shutdown --force",
             Completes::nothing, define_shutdown},
@@ -131,8 +134,13 @@ constexpr std::array kCommands{
 };
 
 /// What the completion scripts ask; no list shows it.
-constexpr Command kComplete{"__complete", "-- WORD...", "Print the words that may stand in the place of the last one",
-                            "", "taskpool __complete -- map sq\n", Completes::nothing, define_complete};
+constexpr Command kComplete{"__complete",
+                            "-- WORD...",
+                            "Print the words that may stand in the place of the last one",
+                            "",
+                            "taskpool __complete -- map sq\n",
+                            Completes::nothing,
+                            define_complete};
 
 std::string indented(std::string_view text, std::string_view indent) {
   std::string out;
@@ -195,19 +203,17 @@ void add_globals(CLI::App& app, Globals& globals) {
 bool takes_value(const CLI::Option& option) { return option.get_items_expected_min() > 0; }
 
 std::string overview() {
-  std::string out =
-      "taskpool runs functions and commands on a pool of warm worker processes.\n\n"
-      "Usage: taskpool [--socket PATH] [--json] [--quiet] COMMAND ...\n\n"
-      "Examples:\n"
-      "  taskpool map square 0 1 2 3              # [0, 1, 4, 9]\n"
-      "  ls *.gz | taskpool map --exec 'gzip -t {}'\n"
-      "  taskpool submit -- make -j1\n"
-      "  taskpool ps\n\n"
-      "Commands:\n";
+  std::string out = "taskpool runs functions and commands on a pool of warm worker processes.\n\n"
+                    "Usage: taskpool [--socket PATH] [--json] [--quiet] COMMAND ...\n\n"
+                    "Examples:\n"
+                    "  taskpool map square 0 1 2 3              # [0, 1, 4, 9]\n"
+                    "  ls *.gz | taskpool map --exec 'gzip -t {}'\n"
+                    "  taskpool submit -- make -j1\n"
+                    "  taskpool ps\n\n"
+                    "Commands:\n";
   for (const auto& command : kCommands) out += fmt::format("  {:<12}{}\n", command.name, command.summary);
-  out +=
-      "\n`taskpool COMMAND --help` shows a command's options and examples.\n"
-      "Exit codes: 0 done, 1 failed, 2 usage, 69 no daemon, 75 try again later, 78 bad configuration.\n";
+  out += "\n`taskpool COMMAND --help` shows a command's options and examples.\n"
+         "Exit codes: 0 done, 1 failed, 2 usage, 69 no daemon, 75 try again later, 78 bad configuration.\n";
   return out;
 }
 

@@ -15,11 +15,11 @@ namespace taskpool::cli {
 /// What the program ends with; scripts rely on them.
 enum Exit : int {
   kDone = 0,
-  kFailed = 1,       ///< The request failed.
-  kUsage = 2,        ///< The words on the command line, or an input, are wrong.
-  kNoDaemon = 69,    ///< EX_UNAVAILABLE: nobody to ask.
-  kTryAgain = 75,    ///< EX_TEMPFAIL: full or draining; nothing ran.
-  kBadConfig = 78,   ///< EX_CONFIG: the daemon could not start with its configuration.
+  kFailed = 1,      ///< The request failed.
+  kUsage = 2,       ///< The words on the command line, or an input, are wrong.
+  kNoDaemon = 69,   ///< EX_UNAVAILABLE: nobody to ask.
+  kTryAgain = 75,   ///< EX_TEMPFAIL: full or draining; nothing ran.
+  kBadConfig = 78,  ///< EX_CONFIG: the daemon could not start with its configuration.
 };
 Exit exit_code(const Error& error);
 
@@ -56,9 +56,9 @@ enum class Completes { nothing, functions, pools, tasks, shells, verbs };
 /// One verb.
 struct Command {
   std::string_view name;
-  std::string_view words;    ///< "FUNCTION [INPUT...]"
-  std::string_view summary;  ///< One line.
-  std::string_view about;    ///< What else there is to know, or empty.
+  std::string_view words;     ///< "FUNCTION [INPUT...]"
+  std::string_view summary;   ///< One line.
+  std::string_view about;     ///< What else there is to know, or empty.
   std::string_view examples;  ///< Lines of "command   # what it does".
   Completes completes;
   /// Adds the command's options to `app` and returns what runs it.

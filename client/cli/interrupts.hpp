@@ -4,8 +4,8 @@
 
 namespace taskpool::cli {
 
-/// While it lives, the first SIGINT or SIGTERM asks for an orderly end instead of killing the program; the second one ends
-/// it at once. At most one of these lives at a time, because signal handlers belong to the process.
+/// While it lives, the first SIGINT or SIGTERM asks for an orderly end instead of killing the program; the second one
+/// ends it at once. At most one of these lives at a time, because signal handlers belong to the process.
 ///
 /// Handlers rather than a signal mask: a mask would be inherited by a daemon that the client library starts.
 class Interrupts {

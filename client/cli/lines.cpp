@@ -29,8 +29,8 @@ Result<std::optional<std::string_view>> LineReader::next() {
     if (found == nullptr && !ended_) {
       scanned_ = end_;
       if (end_ - begin_ > kMaxLineBytes)
-        return fail(Errc::body_too_large, "line " + std::to_string(number_ + 1) + ": above " +
-                                              std::to_string(kMaxLineBytes) + " bytes");
+        return fail(Errc::body_too_large,
+                    "line " + std::to_string(number_ + 1) + ": above " + std::to_string(kMaxLineBytes) + " bytes");
       if (auto filled = fill(); !filled) return filled.error();
       continue;
     }

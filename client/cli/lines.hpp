@@ -19,9 +19,9 @@ class LineReader {
   /// early as soon as it is readable.
   LineReader(int fd, char delimiter, int stop_fd = -1);
 
-  /// The next line without its end ("\r\n" counts as one), viewing this reader until the next call; nothing at the end of
-  /// the input or once stopped. A last line needs no end. Waits for input. Errors: `body_too_large` above kMaxLineBytes,
-  /// `system`; detail names the line.
+  /// The next line without its end ("\r\n" counts as one), viewing this reader until the next call; nothing at the end
+  /// of the input or once stopped. A last line needs no end. Waits for input. Errors: `body_too_large` above
+  /// kMaxLineBytes, `system`; detail names the line.
   Result<std::optional<std::string_view>> next();
   /// True if next() would not wait.
   bool has_line() const;

@@ -14,7 +14,8 @@ void MapPrinter::take(const Outcome& outcome) {
     return;
   }
   const auto& error = *outcome.error;
-  report(outcome.index, fmt::format("{}: {}{}{}", name(error.code), error.type, error.type.empty() ? "" : ": ", error.detail));
+  report(outcome.index,
+         fmt::format("{}: {}{}{}", name(error.code), error.type, error.type.empty() ? "" : ": ", error.detail));
   failure(error);
 }
 

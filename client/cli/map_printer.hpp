@@ -14,8 +14,8 @@ class MapPrinter {
  public:
   virtual ~MapPrinter() = default;
 
-  /// Shows a result, or what stands for it after a failure. An item that `stop_on_error` or an interrupt kept from running
-  /// is not one of these.
+  /// Shows a result, or what stands for it after a failure. An item that `stop_on_error` or an interrupt kept from
+  /// running is not one of these.
   void take(const Outcome& outcome);
   /// After the last: closes what is open.
   virtual void finish() {}
@@ -40,9 +40,9 @@ class MapPrinter {
 /// How the results of functions are printed.
 struct ResultStyle {
   Format format = Format::json;
-  bool as_list = false;         ///< One JSON list; else one result a line.
-  bool show_errors = false;     ///< A failed item is an object with its error; else null, or an empty line of text.
-  bool of_commands = false;     ///< Results are those of commands: one that failed counts as a failure.
+  bool as_list = false;      ///< One JSON list; else one result a line.
+  bool show_errors = false;  ///< A failed item is an object with its error; else null, or an empty line of text.
+  bool of_commands = false;  ///< Results are those of commands: one that failed counts as a failure.
 };
 
 /// Prints results as they are.

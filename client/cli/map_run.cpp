@@ -13,8 +13,8 @@
 namespace taskpool::cli {
 namespace {
 
-/// Pushes items into a stream from a thread of its own. It waits for room here rather than in the library, so that it is
-/// always the other thread that reads the socket.
+/// Pushes items into a stream from a thread of its own. It waits for room here rather than in the library, so that it
+/// is always the other thread that reads the socket.
 class Feeder {
  public:
   Feeder(MapStream& stream, Inputs& inputs, const Interrupts& interrupts)
@@ -54,7 +54,8 @@ class Feeder {
     const auto item = inputs_.next();
     if (item && !*item) return false;
     const auto pushed = item ? push(Item::json(**item)) : Result<void>{item.error()};
-    if (!pushed && pushed.error().errc() != Errc::cancelled) error_ = pushed.error();  // a job's end is not the input's fault
+    if (!pushed && pushed.error().errc() != Errc::cancelled)
+      error_ = pushed.error();  // a job's end is not the input's fault
     return pushed.has_value();
   }
 
@@ -101,8 +102,13 @@ class Feeder {
 /// The side that takes: one pass of its loop after another until the job has ended.
 class Taker {
  public:
-  Taker(MapStream& stream, Feeder& feeder, MapPrinter& printer, const Interrupts& interrupts, const MapRunOptions& options)
-      : stream_{stream}, feeder_{feeder}, printer_{printer}, interrupts_{interrupts}, options_{options},
+  Taker(MapStream& stream, Feeder& feeder, MapPrinter& printer, const Interrupts& interrupts,
+        const MapRunOptions& options)
+      : stream_{stream},
+        feeder_{feeder},
+        printer_{printer},
+        interrupts_{interrupts},
+        options_{options},
         bar_{STDERR_FILENO, options.progress} {}
 
   void run() {

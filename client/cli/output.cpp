@@ -19,7 +19,12 @@ constexpr std::size_t kWriteBytes = 1u << 16;
 /// The bytes of the UTF-8 character that `text` begins with; 0 if it begins with none.
 std::size_t character_bytes(std::string_view text) {
   const auto first = static_cast<unsigned char>(text[0]);
-  const std::size_t size = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  const std::size_t size = first < 0x80   ? 1
+                           : first < 0xc2 ? 0
+                           : first < 0xe0 ? 2
+                           : first < 0xf0 ? 3
+                           : first < 0xf5 ? 4
+                                          : 0;
   if (size > text.size()) return 0;
   for (std::size_t i = 1; i < size; ++i)
     if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
@@ -52,7 +57,8 @@ std::string printable(std::string_view text) {
   while (!text.empty()) {
     const auto byte = static_cast<unsigned char>(text[0]);
     const auto size = character_bytes(text);
-    const bool is_control = size == 1 ? byte < 0x20 || byte == 0x7f : byte == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0;
+    const bool is_control =
+        size == 1 ? byte < 0x20 || byte == 0x7f : byte == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0;
     if (size == 0 || is_control) {
       for (const char c : text.substr(0, std::max<std::size_t>(size, 1)))
         out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
@@ -65,8 +71,8 @@ std::string printable(std::string_view text) {
 }
 
 std::size_t display_width(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 void Table::add(std::vector<std::string> cells) {

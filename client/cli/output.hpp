@@ -14,8 +14,8 @@ namespace taskpool::cli {
 std::string human_duration(std::chrono::milliseconds time);
 /// "512 B", "1.5 MB": powers of 1024, as `ls -h` and `ps` count.
 std::string human_bytes(std::uint64_t bytes);
-/// Text of somebody else's, safe to show: control characters and what is not UTF-8 become \xNN, so that no name can drive
-/// the terminal.
+/// Text of somebody else's, safe to show: control characters and what is not UTF-8 become \xNN, so that no name can
+/// drive the terminal.
 std::string printable(std::string_view text);
 /// Columns that `text` takes on a terminal, counting one for each UTF-8 character.
 std::size_t display_width(std::string_view text);

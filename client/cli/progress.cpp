@@ -63,7 +63,8 @@ std::string progress_line(const Counts& counts, const RateEstimate& rate, std::s
   std::string text;
   double part = 0;
   if (counts.total) {
-    part = *counts.total == 0 ? 1 : std::min(1.0, static_cast<double>(counts.done) / static_cast<double>(*counts.total));
+    part =
+        *counts.total == 0 ? 1 : std::min(1.0, static_cast<double>(counts.done) / static_cast<double>(*counts.total));
     text = fmt::format("{}/{} {}%", counts.done, *counts.total, static_cast<int>(part * 100));
   } else {
     text = fmt::format("{} done", counts.done);

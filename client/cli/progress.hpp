@@ -9,7 +9,7 @@ namespace taskpool::cli {
 
 /// How far a map has come.
 struct Counts {
-  std::uint64_t done = 0;    ///< Tasks that ended, failed ones included.
+  std::uint64_t done = 0;  ///< Tasks that ended, failed ones included.
   std::uint64_t failed = 0;
   std::optional<std::uint64_t> total;  ///< Unknown while the input is still being read.
 };
@@ -34,8 +34,8 @@ class RateEstimate {
   bool has_rate_ = false;
 };
 
-/// The line for a terminal of `width` columns, at most that wide: "[####    ] 512/1000 51%  240/s  2.0s left  3 failed",
-/// or without a total "512 done  240/s  3 failed". What does not fit is left out, the bar first.
+/// The line for a terminal of `width` columns, at most that wide: "[####    ] 512/1000 51%  240/s  2.0s left  3
+/// failed", or without a total "512 done  240/s  3 failed". What does not fit is left out, the bar first.
 std::string progress_line(const Counts& counts, const RateEstimate& rate, std::size_t width);
 
 /// Shows a progress line on a terminal and takes it away again.

@@ -59,7 +59,8 @@ void append_numbers(std::string& out, const Item& value) {
 
 Result<std::string> render_array(const Item& value) {
   std::string out = "[";
-  if (value.bytes.size() != value.count * element_bytes(value.encoding)) return fail(Errc::bad_message, "array: wrong length");
+  if (value.bytes.size() != value.count * element_bytes(value.encoding))
+    return fail(Errc::bad_message, "array: wrong length");
   switch (value.encoding) {
     case Encoding::i8: append_numbers<std::int8_t>(out, value); break;
     case Encoding::i16: append_numbers<std::int16_t>(out, value); break;
@@ -97,24 +98,30 @@ void add_duration(CLI::App& app, const std::string& name, std::function<void(std
 }
 
 void add_format(CLI::App& app, Format& format) {
-  app.add_flag_callback("-l,--lines", [&format] { format = Format::text; },
-                        "Inputs are text, not JSON, and results that are text are printed as they are");
+  app.add_flag_callback(
+      "-l,--lines", [&format] { format = Format::text; },
+      "Inputs are text, not JSON, and results that are text are printed as they are");
 }
 
 void CallFlags::define(CLI::App& app) {
   app.add_option("-p,--pool", pool, "Run in this pool, not in the default one")->type_name("POOL");
-  add_duration(app, "--timeout", [this](auto time) { options.timeout = time; }, "Kill a task that runs longer");
-  add_duration(app, "--soft-timeout", [this](auto time) { options.soft_timeout = time; },
-               "Ask a task that runs longer to stop");
+  add_duration(
+      app, "--timeout", [this](auto time) { options.timeout = time; }, "Kill a task that runs longer");
+  add_duration(
+      app, "--soft-timeout", [this](auto time) { options.soft_timeout = time; }, "Ask a task that runs longer to stop");
   app.add_option("--retries", options.retries, "Run a task that fails up to N more times")
-      ->type_name("N")->check(CLI::Range(0u, kMaxRetries));
+      ->type_name("N")
+      ->check(CLI::Range(0u, kMaxRetries));
   app.add_option("--lost-retries", options.lost_retries, "Run a task whose worker dies up to N more times")
-      ->type_name("N")->check(CLI::Range(0u, kMaxRetries));
-  add_duration(app, "--retry-delay", [this](auto time) { options.retry_delay = time; },
-               "Wait before the first of them; doubles each time (100ms)");
-  app.add_option_function<int>("--priority", [this](int value) { options.priority = value; },
-                               "Higher goes first: -100 to 100")
-      ->type_name("N")->check(CLI::Range(kMinPriority, kMaxPriority));
+      ->type_name("N")
+      ->check(CLI::Range(0u, kMaxRetries));
+  add_duration(
+      app, "--retry-delay", [this](auto time) { options.retry_delay = time; },
+      "Wait before the first of them; doubles each time (100ms)");
+  app.add_option_function<int>(
+         "--priority", [this](int value) { options.priority = value; }, "Higher goes first: -100 to 100")
+      ->type_name("N")
+      ->check(CLI::Range(kMinPriority, kMaxPriority));
   app.add_option("--name", options.name, "Show this in `ps` instead of the function")->type_name("TEXT");
 }
 

@@ -34,16 +34,16 @@ void add_duration(CLI::App& app, const std::string& name, std::function<void(std
 /// The flag --lines.
 void add_format(CLI::App& app, Format& format);
 
-/// Where and how a command of this user's runs: this directory and these variables. It becomes the `command` of a call, or
-/// part of a command's item. At most `max_bytes` as JSON: above, the longest variables are left out and named on standard
-/// error.
+/// Where and how a command of this user's runs: this directory and these variables. It becomes the `command` of a call,
+/// or part of a command's item. At most `max_bytes` as JSON: above, the longest variables are left out and named on
+/// standard error.
 nlohmann::json command_surroundings(std::size_t max_bytes);
 /// The item of one command with its surroundings; its output is kept for `log`. `with_stdin`: what this program reads
 /// from standard input, all of it, becomes the command's. Errors: `bad_argument` if something is not UTF-8.
 Result<std::string> command_item(const std::vector<std::string>& words, bool with_stdin);
 
-/// A result as text: JSON on one line, or, in text format, a string or bytes as they are. Error: `bad_message` for bytes
-/// that JSON cannot hold.
+/// A result as text: JSON on one line, or, in text format, a string or bytes as they are. Error: `bad_message` for
+/// bytes that JSON cannot hold.
 Result<std::string> render(const Item& value, Format format);
 /// An error as the object that --json prints.
 nlohmann::json error_json(const ErrorHead& error);

@@ -7,7 +7,8 @@ namespace taskpool::cli {
 namespace {
 
 constexpr std::string_view kPlaceholder = "{}";
-constexpr std::array<std::string_view, 12> kShellWords{"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>", "<<"};
+constexpr std::array<std::string_view, 12> kShellWords{"|", "||", "&",  "&&",   ";",  "<",
+                                                       ">", ">>", "2>", "2>&1", "&>", "<<"};
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 

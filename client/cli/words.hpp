@@ -9,7 +9,8 @@
 namespace taskpool::cli {
 
 /// Splits a command line into words as a POSIX shell does: at blanks, with '...', "..." and backslash. Nothing is
-/// expanded. Error: `bad_argument` for a quote that does not end, and for a bare word that only a shell can act on (`|`,
+/// expanded. Error: `bad_argument` for a quote that does not end, and for a bare word that only a shell can act on
+/// (`|`,
 /// `>`, `&&`, ...): there is none here, and passing it on as an argument would surprise.
 Result<std::vector<std::string>> split_words(std::string_view text);
 

@@ -9,7 +9,8 @@ BOOST_AUTO_TEST_SUITE(command_result)
 
 BOOST_AUTO_TEST_CASE(output_is_text_or_base64) {
   const auto result =
-      read_command_result(R"({"exit_code": 3, "signal": 0, "stdout": "a\n", "stderr": {"base64": "/wBh"}, "x": 1})").value();
+      read_command_result(R"({"exit_code": 3, "signal": 0, "stdout": "a\n", "stderr": {"base64": "/wBh"}, "x": 1})")
+          .value();
   BOOST_TEST(result.exit_code == 3);
   BOOST_TEST(result.stdout_bytes == "a\n");
   BOOST_TEST(result.stderr_bytes == std::string("\xff\0a", 3));
@@ -20,7 +21,9 @@ BOOST_AUTO_TEST_CASE(output_is_text_or_base64) {
 
 BOOST_AUTO_TEST_CASE(base64_of_every_length_is_read) {
   const auto read = [](const std::string& text) {
-    return read_command_result(R"({"exit_code": 0, "signal": 0, "stderr": "", "stdout": {"base64": ")" + text + "\"}}").value().stdout_bytes;
+    return read_command_result(R"({"exit_code": 0, "signal": 0, "stderr": "", "stdout": {"base64": ")" + text + "\"}}")
+        .value()
+        .stdout_bytes;
   };
   BOOST_TEST(read("") == "");
   BOOST_TEST(read("YQ==") == "a");
@@ -29,7 +32,8 @@ BOOST_AUTO_TEST_CASE(base64_of_every_length_is_read) {
 }
 
 BOOST_AUTO_TEST_CASE(a_signal_is_a_failure_that_a_shell_would_name) {
-  const auto result = read_command_result(R"({"exit_code": null, "signal": 9, "stdout": "", "stderr": "", "truncated": true})").value();
+  const auto result =
+      read_command_result(R"({"exit_code": null, "signal": 9, "stdout": "", "stderr": "", "truncated": true})").value();
   BOOST_TEST(result.failed());
   BOOST_TEST(result.truncated);
   BOOST_TEST(result.shell_code() == 137);

@@ -36,19 +36,23 @@ BOOST_AUTO_TEST_CASE(sizes_are_counted_in_powers_of_1024) {
 
 BOOST_AUTO_TEST_CASE(no_text_drives_the_terminal) {
   BOOST_TEST(printable("a\x1b[31mb\n\x7f") == "a\\x1b[31mb\\x0a\\x7f");
-  BOOST_TEST(printable("\xc2\x9b" "31m") == "\\xc2\\x9b31m");
-  BOOST_TEST(printable("\xff" "a\x9b" "b\xc3") == "\\xffa\\x9bb\\xc3");
-  BOOST_TEST(printable("gr\xc3\xbc\xc3\x9f" "e") == "gr\xc3\xbc\xc3\x9f" "e");
+  BOOST_TEST(printable("\xc2\x9b"
+                       "31m") == "\\xc2\\x9b31m");
+  BOOST_TEST(printable("\xff"
+                       "a\x9b"
+                       "b\xc3") == "\\xffa\\x9bb\\xc3");
+  BOOST_TEST(printable("gr\xc3\xbc\xc3\x9f"
+                       "e") == "gr\xc3\xbc\xc3\x9f"
+                               "e");
 }
 
 BOOST_AUTO_TEST_CASE(tables_are_aligned_by_characters) {
   Table table{{{"NAME"}, {"N", Table::Align::right}, {"LAST"}}};
   table.add({"gr\xc3\xbcn", "7", ""});
   table.add({"a", "1234", "x"});
-  BOOST_TEST(table.text() ==
-             "NAME     N  LAST\n"
-             "gr\xc3\xbcn     7\n"
-             "a     1234  x\n");
+  BOOST_TEST(table.text() == "NAME     N  LAST\n"
+                             "gr\xc3\xbcn     7\n"
+                             "a     1234  x\n");
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_table_is_its_heading) {

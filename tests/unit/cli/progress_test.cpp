@@ -55,7 +55,8 @@ BOOST_AUTO_TEST_CASE(the_line_shows_a_bar_counts_rate_estimate_and_failures) {
   BOOST_TEST(progress_line({.done = 100, .failed = 3, .total = 200}, rate, 60) ==
              "[#########          ] 100/200 50%  50/s  2.0s left  3 failed");
   BOOST_TEST(progress_line({.done = 100, .failed = 0, .total = std::nullopt}, rate, 60) == "100 done  50/s");
-  BOOST_TEST(progress_line({.done = 0, .failed = 0, .total = 0}, RateEstimate{Time{}}, 30).find("100%") != std::string::npos);
+  BOOST_TEST(progress_line({.done = 0, .failed = 0, .total = 0}, RateEstimate{Time{}}, 30).find("100%") !=
+             std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(the_line_fits_every_width) {
