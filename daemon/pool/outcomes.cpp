@@ -168,6 +168,7 @@ void Pool::cancel(queue::Job& job, bool force, Errc code) {
 void Pool::settle(queue::Job& job) {
   if (job.ended || !job.finished()) return;
   queue_.end(job);
+  job.ended_at = services_.turn.now();
   const bool keep = job.listener != nullptr && job.listener->on_done(job);
   services_.on_ended(job);
   if (!keep) services_.jobs.release(job);

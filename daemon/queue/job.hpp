@@ -75,6 +75,7 @@ class Job {
   bool is_map = false;
   TimePoint accepted{};
   TimePoint first_started{};
+  TimePoint ended_at{};
 
   bool input_ended = false;
   bool cancelled = false;       ///< Nothing of it starts any more.

@@ -16,10 +16,12 @@ using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-std::int64_t ms_since(steady_clock::time_point then) {
+std::int64_t ms_between(steady_clock::time_point then, steady_clock::time_point now) {
   if (then == steady_clock::time_point{}) return 0;
-  return std::max<std::int64_t>(duration_cast<milliseconds>(steady_clock::now() - then).count(), 0);
+  return std::max<std::int64_t>(duration_cast<milliseconds>(now - then).count(), 0);
 }
+
+std::int64_t ms_since(steady_clock::time_point then) { return ms_between(then, steady_clock::now()); }
 
 std::uint64_t resident_bytes(pid_t pid) {
   std::ifstream statm{fmt::format("/proc/{}/statm", pid)};
@@ -60,7 +62,7 @@ Json task_row(const Core& core, const queue::Job& job) {
            {"session", job.session},
            {"detached", call.call.detached},
            {"age_ms", ms_since(job.accepted)},
-           {"run_ms", ms_since(job.first_started)}};
+           {"run_ms", job.ended ? ms_between(job.first_started, job.ended_at) : ms_since(job.first_started)}};
   Json workers = Json::array();
   std::uint32_t attempts = 0;
   if (!job.ended && job.pool != nullptr) {
