@@ -23,6 +23,9 @@ NAME = {number: name for name, number in OP.items()}
 NONE, JSON, BYTES, PICKLE = 0, 1, 2, 3
 I64 = 19
 IN_ARENA, LAST = 1, 2
+SANITIZED = bool(os.environ.get("TASKPOOL_SANITIZER"))
+# A sanitizer keeps freed memory and surrounds what is in use: bounds on resident sizes are looser by this.
+MEMORY_FACTOR = 8 if SANITIZED else 1
 DEADLINE = 20.0  # seconds; every wait in a test ends
 
 REFERENCE = struct.Struct("<QQQ")  # segment, offset, bytes
