@@ -72,7 +72,10 @@ BOOST_AUTO_TEST_CASE(a_killed_worker_loses_only_the_item_that_it_ran) {
 
 BOOST_AUTO_TEST_CASE(finished_results_are_there_while_the_next_item_is_slow) {
   const auto first = worker->send_map(number("stall_at"), count_to(1010));
-  BOOST_REQUIRE(eventually([&] { return worker->page().running.load() == first + 1000; }));
+  BOOST_REQUIRE(eventually([&] {
+    worker->read_available();
+    return worker->page().running.load() == first + 1000;
+  }));
   BOOST_TEST(worker->page().finished.load() == first + 1000);
   worker->kill();
   BOOST_REQUIRE(worker->wait_death());

@@ -14,9 +14,8 @@
 namespace taskpool::test {
 namespace {
 
-bool wait_readable(int fd) {
+bool wait_readable(int fd, std::chrono::milliseconds patience = kPatience) {
   pollfd wanted{fd, POLLIN, 0};
-  const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(kPatience);
   return ::poll(&wanted, 1, static_cast<int>(patience.count())) > 0;
 }
 
@@ -184,7 +183,22 @@ void DrivenWorker::bury() {
   BOOST_TEST(decoder.at_border());
 }
 
-bool DrivenWorker::wait_death() { return wait_readable(pidfd_.get()); }
+void DrivenWorker::read_available() {
+  using namespace std::chrono_literals;
+  while (wait_readable(channel_.fd(), 0ms)) {
+    auto frame = read_frame(channel_);
+    if (!frame) return;
+    take(std::move(*frame));
+  }
+}
+
+bool DrivenWorker::wait_death() {
+  using namespace std::chrono_literals;
+  return eventually([this] {
+    read_available();  // a worker whose channel is full waits, and does not die
+    return wait_readable(pidfd_.get(), 0ms);
+  });
+}
 
 std::string DrivenWorker::outcome(Ticket ticket) const {
   const auto found = outcomes.find(ticket);

@@ -72,9 +72,11 @@ class DrivenWorker {
   bool read_outcomes(Ticket end);
   /// Reads frames, results included, until one with this op comes.
   std::optional<OwnedFrame> read_until(Op op);
+  /// Takes what the worker has sent so far.
+  void read_available();
   /// What a supervisor does at a worker's death: reads what is left in the channel, then in the outbox.
   void bury();
-  /// Waits until the process has exited.
+  /// Waits until the process has exited, and takes what it sends meanwhile.
   bool wait_death();
 
   /// The outcome of one ticket as text: the result's bytes, or "CODE: DETAIL", or "nothing".
