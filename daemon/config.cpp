@@ -22,10 +22,10 @@ namespace taskpool {
 namespace {
 
 using keys::Checked;
-using keys::Key;
-using keys::Refusal;
 using keys::has_nul;
+using keys::Key;
 using keys::quote;
+using keys::Refusal;
 
 std::string place(std::string_view source, const toml::source_region& where) {
   return std::string{source} + ":" + std::to_string(where.begin.line) + ": ";
@@ -50,7 +50,8 @@ Checked text_map_of(const toml::node& node, std::map<std::string, std::string>& 
   if (table == nullptr) return refusal;
   for (const auto& [name, value] : *table) {
     const auto text = value.value_exact<std::string>();
-    if (!text || has_nul(*text) || name.empty() || has_nul(name.str()) || name.str().find('=') != std::string_view::npos)
+    if (!text || has_nul(*text) || name.empty() || has_nul(name.str()) ||
+        name.str().find('=') != std::string_view::npos)
       return refusal;
     into[std::string{name.str()}] = *text;
   }
@@ -61,8 +62,8 @@ template <class Owner>
 Checked read(const Key<Owner>& key, Owner& owner, const toml::node& node) {
   if (const auto* list = std::get_if<keys::Texts<Owner>>(&key.value)) return texts_of(node, owner.*list->field);
   if (const auto* map = std::get_if<keys::TextMap<Owner>>(&key.value)) return text_map_of(node, owner.*map->field);
-  const bool is_count = std::holds_alternative<keys::Count<Owner>>(key.value) ||
-                        std::holds_alternative<keys::Integer<Owner>>(key.value);
+  const bool is_count =
+      std::holds_alternative<keys::Count<Owner>>(key.value) || std::holds_alternative<keys::Integer<Owner>>(key.value);
   const bool takes_number = is_count || std::holds_alternative<keys::Size<Owner>>(key.value);
   std::string text;
   if (const auto number = node.value_exact<std::int64_t>(); number && takes_number) {
@@ -78,18 +79,23 @@ Checked read(const Key<Owner>& key, Owner& owner, const toml::node& node) {
 /// A value for an error message: scalars as written, the rest by its kind; short.
 std::string shown(const toml::node& node) {
   std::string text;
-  if (const auto written = node.value_exact<std::string>()) text = quote(*written);
-  else if (const auto number = node.value_exact<std::int64_t>()) text = std::to_string(*number);
-  else if (const auto real = node.value_exact<double>()) text = std::to_string(*real);
-  else if (const auto truth = node.value_exact<bool>()) text = *truth ? "true" : "false";
-  else text = node.is_table() ? "a table" : node.is_array() ? "a list" : "a date or time";
+  if (const auto written = node.value_exact<std::string>())
+    text = quote(*written);
+  else if (const auto number = node.value_exact<std::int64_t>())
+    text = std::to_string(*number);
+  else if (const auto real = node.value_exact<double>())
+    text = std::to_string(*real);
+  else if (const auto truth = node.value_exact<bool>())
+    text = *truth ? "true" : "false";
+  else
+    text = node.is_table() ? "a table" : node.is_array() ? "a list" : "a date or time";
   constexpr std::size_t kMost = 80;
   return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
 }
 
 Error refused(std::string_view source, const toml::node& node, std::string_view key, const Refusal& refusal) {
-  return fail(Errc::bad_argument, place(source, node.source()) + std::string{key} + " = " + shown(node) + ": want " +
-                                      refusal.want);
+  return fail(Errc::bad_argument,
+              place(source, node.source()) + std::string{key} + " = " + shown(node) + ": want " + refusal.want);
 }
 
 Error unknown(std::string_view source, const toml::key& key, std::string_view within) {
@@ -147,8 +153,8 @@ Result<void> check_pools(const Config& config) {
   std::set<std::string_view> names;
   for (const auto& pool : config.pools) {
     if (pool.name.empty() || pool.name.size() > kMaxNameBytes)
-      return fail(Errc::bad_argument, "pool.name = " + quote(pool.name) + ": want 1 to " +
-                                          std::to_string(kMaxNameBytes) + " bytes");
+      return fail(Errc::bad_argument,
+                  "pool.name = " + quote(pool.name) + ": want 1 to " + std::to_string(kMaxNameBytes) + " bytes");
     if (!names.insert(pool.name).second)
       return fail(Errc::bad_argument, "pool.name = " + quote(pool.name) + ": two pools have this name");
     if (!config.runtimes.contains(pool.runtime))
@@ -161,8 +167,7 @@ Result<void> check_pools(const Config& config) {
 }  // namespace
 
 std::map<std::string, RuntimeConfig> builtin_runtimes() {
-  return {{"native", {"native", {"taskpool-runtime"}}},
-          {"command", {"command", {"taskpool-runtime", "--commands"}}}};
+  return {{"native", {"native", {"taskpool-runtime"}}}, {"command", {"command", {"taskpool-runtime", "--commands"}}}};
 }
 
 std::vector<PoolConfig> default_pools() {
@@ -183,8 +188,10 @@ Result<Config> parse_config(std::string_view text, std::string_view source) {
   Config config;
   for (const auto& [name, node] : parsed.table()) {
     auto outcome = Result<void>{};
-    if (name.str() == "pool") outcome = read_pools(source, node, config);
-    else if (name.str() == "runtime") outcome = read_runtimes(source, node, config);
+    if (name.str() == "pool")
+      outcome = read_pools(source, node, config);
+    else if (name.str() == "runtime")
+      outcome = read_runtimes(source, node, config);
     else if (const auto* key = keys::find(keys::kConfigKeys, name.str())) {
       if (auto refusal = read(*key, config, node)) return refused(source, node, name.str(), *refusal);
     } else {

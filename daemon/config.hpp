@@ -17,18 +17,18 @@ namespace taskpool {
 /// One pool of workers: a `[[pool]]` table. daemon/taskpool.example.toml says what each key does.
 struct PoolConfig {
   std::string name = "default";
-  std::string runtime = "native";         ///< A key of Config::runtimes.
-  std::uint32_t workers = 0;              ///< 0: as many as CPUs.
-  std::vector<std::string> modules;       ///< Paths; a name without a slash is looked for beside the daemon.
+  std::string runtime = "native";    ///< A key of Config::runtimes.
+  std::uint32_t workers = 0;         ///< 0: as many as CPUs.
+  std::vector<std::string> modules;  ///< Paths; a name without a slash is looked for beside the daemon.
   std::map<std::string, std::string> environment;
-  std::string cwd;                        ///< Empty: the daemon's.
-  std::uint32_t max_tasks_per_worker = 0; ///< 0: no limit.
-  std::uint64_t max_worker_memory = 0;    ///< Bytes; 0: no limit.
-  std::chrono::milliseconds timeout{0};   ///< 0: none.
+  std::string cwd;                         ///< Empty: the daemon's.
+  std::uint32_t max_tasks_per_worker = 0;  ///< 0: no limit.
+  std::uint64_t max_worker_memory = 0;     ///< Bytes; 0: no limit.
+  std::chrono::milliseconds timeout{0};    ///< 0: none.
   int priority = 0;
-  std::uint32_t max_queued = 2'000'000;   ///< Tasks.
-  std::string initializer;                ///< A function to run first in each worker, or empty.
-  std::string initializer_arguments;      ///< One JSON array, or empty.
+  std::uint32_t max_queued = 2'000'000;  ///< Tasks.
+  std::string initializer;               ///< A function to run first in each worker, or empty.
+  std::string initializer_arguments;     ///< One JSON array, or empty.
   bool operator==(const PoolConfig&) const = default;
 };
 
@@ -47,28 +47,28 @@ std::vector<PoolConfig> default_pools();
 /// What an administrator may decide. Each default is written here and nowhere else; a test holds
 /// daemon/taskpool.example.toml to them.
 struct Config {
-  std::string socket;              ///< Path. Empty in a file; load_config() fills in default_socket() then.
+  std::string socket;  ///< Path. Empty in a file; load_config() fills in default_socket() then.
   mode_t socket_mode = 0600;
-  std::string socket_group;        ///< Empty: the daemon's own.
-  std::string spool;               ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
+  std::string socket_group;  ///< Empty: the daemon's own.
+  std::string spool;         ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
   std::vector<PoolConfig> pools = default_pools();  ///< Never empty. The first is for calls that name no pool.
   std::map<std::string, RuntimeConfig> runtimes = builtin_runtimes();
-  std::chrono::milliseconds stop_timeout{10'000};   ///< How long SIGTERM lets tasks run on.
-  std::chrono::milliseconds cancel_grace{2'000};    ///< From asking a task to stop to killing its worker.
-  std::chrono::milliseconds idle_exit{0};           ///< A daemon idle so long leaves; 0: never.
-  std::uint64_t session_queued_bytes = 16u << 20;   ///< Inputs waiting, per session.
-  std::uint64_t session_result_bytes = 8u << 20;    ///< Results not yet read, per session.
-  std::uint64_t arena_bytes = 1u << 30;             ///< Shared memory per session.
-  std::uint64_t detached_body_bytes = 1u << 20;     ///< Largest argument or result of a detached task.
-  std::uint64_t kept_result_bytes = 64u << 20;      ///< Results kept for `fetch`, all together.
+  std::chrono::milliseconds stop_timeout{10'000};  ///< How long SIGTERM lets tasks run on.
+  std::chrono::milliseconds cancel_grace{2'000};   ///< From asking a task to stop to killing its worker.
+  std::chrono::milliseconds idle_exit{0};          ///< A daemon idle so long leaves; 0: never.
+  std::uint64_t session_queued_bytes = 16u << 20;  ///< Inputs waiting, per session.
+  std::uint64_t session_result_bytes = 8u << 20;   ///< Results not yet read, per session.
+  std::uint64_t arena_bytes = 1u << 30;            ///< Shared memory per session.
+  std::uint64_t detached_body_bytes = 1u << 20;    ///< Largest argument or result of a detached task.
+  std::uint64_t kept_result_bytes = 64u << 20;     ///< Results kept for `fetch`, all together.
   std::uint32_t kept_results = 10'000;
   std::chrono::milliseconds keep_results_for{3'600'000};
   std::uint32_t max_sessions = 4096;
-  std::uint32_t max_nesting = 8;        ///< Depth of tasks that wait for tasks.
-  std::uint32_t max_lent_workers = 64;  ///< Extra workers that run while others wait for tasks of their own.
-  std::uint32_t prefetch = 512;         ///< Largest number of small items that one worker is given ahead.
+  std::uint32_t max_nesting = 8;              ///< Depth of tasks that wait for tasks.
+  std::uint32_t max_lent_workers = 64;        ///< Extra workers that run while others wait for tasks of their own.
+  std::uint32_t prefetch = 512;               ///< Largest number of small items that one worker is given ahead.
   std::uint64_t max_output_bytes = 1u << 20;  ///< Captured output kept of one command task.
-  std::string log_level = "info";       ///< trace, debug, info, warning, error or critical.
+  std::string log_level = "info";             ///< trace, debug, info, warning, error or critical.
   bool operator==(const Config&) const = default;
 };
 

@@ -9,8 +9,8 @@
 #include "daemon/config.hpp"
 #include "proto/limits.hpp"
 
-/// The keys of the configuration as a table. The file, the flags, --print-config and a reload all walk it, so that a key
-/// is named, bounded and described once. Private to config*.cpp.
+/// The keys of the configuration as a table. The file, the flags, --print-config and a reload all walk it, so that a
+/// key is named, bounded and described once. Private to config*.cpp.
 namespace taskpool::keys {
 
 // The kinds of values. Each points to its field in `Owner`, a Config or a PoolConfig.

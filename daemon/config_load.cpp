@@ -1,10 +1,10 @@
+#include <sys/un.h>
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <sys/un.h>
 
 #include "daemon/config_keys.hpp"
 #include "daemon/os/process.hpp"
@@ -84,7 +84,8 @@ Result<void> look_up(Config& config) {
       if (module.find('/') != std::string::npos) module = fs::absolute(module).lexically_normal().string();
   }
   const auto is_used = [&](const std::string& runtime) {
-    return std::any_of(config.pools.begin(), config.pools.end(), [&](const auto& pool) { return pool.runtime == runtime; });
+    return std::any_of(config.pools.begin(), config.pools.end(),
+                       [&](const auto& pool) { return pool.runtime == runtime; });
   };
   for (auto& [name, runtime] : config.runtimes) {
     auto& program = runtime.command.front();
@@ -113,8 +114,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   CommandLine result;
   CLI::App app{"The taskpool daemon: keeps workers warm and runs the tasks that programs send over a Unix socket.",
                "taskpoold"};
-  app.footer("Every key of the file has a flag, which overrides the file. Keys of one pool: --set pool.NAME.KEY=VALUE.\n"
-             "SIGTERM drains and stops, SIGHUP reloads the file. Exit codes: 0 done, 69 cannot start, 78 bad config.");
+  app.footer(
+      "Every key of the file has a flag, which overrides the file. Keys of one pool: --set pool.NAME.KEY=VALUE.\n"
+      "SIGTERM drains and stops, SIGHUP reloads the file. Exit codes: 0 done, 69 cannot start, 78 bad config.");
   app.set_version_flag("--version", std::string{kVersion});
   bool check = false;
   bool print = false;

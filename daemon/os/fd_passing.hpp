@@ -24,7 +24,8 @@ struct Received {
 };
 
 /// Reads once, without waiting. Descriptors that came along are appended to `fds`, close-on-exec. Error: the operating
-/// system's, ECONNRESET among them; EMFILE or EMSGSIZE if descriptors were lost, after which the connection has to close.
+/// system's, ECONNRESET among them; EMFILE or EMSGSIZE if descriptors were lost, after which the connection has to
+/// close.
 Result<Received> receive(int fd, std::span<std::byte> into, std::vector<UniqueFd>& fds);
 /// The same, but waits until something is there or the peer closed. For processes that do nothing else meanwhile.
 Result<Received> receive_blocking(int fd, std::span<std::byte> into, std::vector<UniqueFd>& fds);

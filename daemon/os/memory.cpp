@@ -38,11 +38,11 @@ Result<SharedMemory> SharedMemory::attach(UniqueFd fd, std::size_t bytes, Access
   // Seals first: what is sealed against shrinking stays as large as it is found afterwards. Only a memfd has seals.
   const int seals = ::fcntl(fd.get(), F_GET_SEALS);
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) return fail(Errc::bad_message, "shared memory: not sealed");
-  struct stat status{};
+  struct stat status {};
   if (::fstat(fd.get(), &status) != 0) return errno_error("fstat");
   if (bytes == 0 || static_cast<std::uint64_t>(status.st_size) < bytes)
-    return fail(Errc::bad_message, "shared memory: has " + std::to_string(status.st_size) + " bytes, want " +
-                                       std::to_string(bytes));
+    return fail(Errc::bad_message,
+                "shared memory: has " + std::to_string(status.st_size) + " bytes, want " + std::to_string(bytes));
   return map(std::move(fd), bytes, access);
 }
 

@@ -8,8 +8,8 @@
 
 namespace taskpool::os {
 
-/// A piece of memory that processes share by passing its descriptor: a memfd and its mapping. Its size is sealed, so that
-/// no peer can make an access fail (SIGBUS) by cutting it; its bytes may change at any time.
+/// A piece of memory that processes share by passing its descriptor: a memfd and its mapping. Its size is sealed, so
+/// that no peer can make an access fail (SIGBUS) by cutting it; its bytes may change at any time.
 class SharedMemory {
  public:
   enum class Access { read_write, read_only };

@@ -114,8 +114,7 @@ Result<Child> spawn(const SpawnOptions& options) {
   ::posix_spawnattr_setsigmask(plan.attributes(), &none);
   ::posix_spawnattr_setsigdefault(plan.attributes(), &all);
   ::posix_spawnattr_setpgroup(plan.attributes(), 0);
-  ::posix_spawnattr_setflags(plan.attributes(),
-                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  ::posix_spawnattr_setflags(plan.attributes(), POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
 
   const auto environment = merged_environment(options.environment);
   pid_t pid = 0;

@@ -24,10 +24,10 @@ struct Child {
 };
 
 struct SpawnOptions {
-  std::vector<std::string> argv;                     ///< argv[0] is the program: a path, or a name looked up in PATH.
-  std::map<std::string, std::string> environment;    ///< Added to ours, and replacing it.
-  std::string cwd;                                   ///< Empty: ours.
-  std::vector<std::pair<int, int>> descriptors;      ///< Ours, and the number that it has in the child.
+  std::vector<std::string> argv;                   ///< argv[0] is the program: a path, or a name looked up in PATH.
+  std::map<std::string, std::string> environment;  ///< Added to ours, and replacing it.
+  std::string cwd;                                 ///< Empty: ours.
+  std::vector<std::pair<int, int>> descriptors;    ///< Ours, and the number that it has in the child.
 };
 
 /// Starts a program in a process group of its own, so that a Ctrl-C at a terminal reaches only us. Its signals are

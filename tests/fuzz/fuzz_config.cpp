@@ -6,8 +6,8 @@
 
 using namespace taskpool;
 
-/// A configuration that is accepted must survive being written and read again. Comments that begin with "#! " are flags:
-/// KEY=VALUE.
+/// A configuration that is accepted must survive being written and read again. Comments that begin with "#! " are
+/// flags: KEY=VALUE.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text{reinterpret_cast<const char*>(data), size};
   auto config = parse_config(text, "fuzz.toml");

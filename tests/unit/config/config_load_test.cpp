@@ -88,7 +88,8 @@ BOOST_FIXTURE_TEST_CASE(errors_name_the_file_or_the_flag, Files) {
   write("prefetch = 0");
   BOOST_TEST(error({flag, config.c_str()}).starts_with(config + ":1: prefetch = 0"));
   write("");
-  BOOST_TEST(error({flag, config.c_str(), "--arena-bytes", "much"}).starts_with("command line: arena_bytes = \"much\""));
+  BOOST_TEST(
+      error({flag, config.c_str(), "--arena-bytes", "much"}).starts_with("command line: arena_bytes = \"much\""));
   BOOST_TEST(error({flag, config.c_str(), "--set", "pool.x.workers=1"}).find("no pool \"x\"") != std::string::npos);
   const auto long_path = "/" + std::string(200, 'x');
   BOOST_TEST(error({flag, config.c_str(), "--socket", long_path.c_str()}).find("at most 107") != std::string::npos);

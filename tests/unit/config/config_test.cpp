@@ -79,7 +79,9 @@ name = "py"
 runtime = "python"
 [runtime.python]
 command = ["python3", "-m", "taskpool.runtime"]
-)", "test.toml").value();
+)",
+                                   "test.toml")
+                          .value();
   BOOST_TEST(config.socket == "/tmp/s");
   BOOST_TEST(config.socket_mode == 0660u);
   BOOST_TEST(config.log_level == "debug");
@@ -197,7 +199,7 @@ BOOST_AUTO_TEST_CASE(a_reload_knows_what_changed_and_what_must_wait) {
   now.runtimes.erase("command");
   const auto changes = compare(old, now);
   BOOST_TEST(changes.needs_restart == std::vector<std::string>{"socket"}, boost::test_tools::per_element());
-  const std::vector<std::string> changed{"prefetch",       "pool.default.workers", "pool.programs",   "pool.command",
+  const std::vector<std::string> changed{"prefetch",       "pool.default.workers", "pool.programs",  "pool.command",
                                          "runtime.native", "runtime.new",          "runtime.command"};
   BOOST_TEST(changes.changed == changed, boost::test_tools::per_element());
 }

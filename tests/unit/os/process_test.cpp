@@ -110,8 +110,8 @@ BOOST_AUTO_TEST_CASE(orphans_are_reaped_and_our_own_children_are_not) {
   BOOST_TEST(set_subreaper().has_value());
   // The shell ends at once; its child, which outlives it, becomes ours and ends when we close the pipe.
   auto [ours, theirs] = socket_pair().value();
-  const auto shell = spawn({.argv = {"sh", "-c", "cat <&3 >/dev/null & echo $! >&3"},
-                            .descriptors = {{theirs.get(), 3}}}).value();
+  const auto shell =
+      spawn({.argv = {"sh", "-c", "cat <&3 >/dev/null & echo $! >&3"}, .descriptors = {{theirs.get(), 3}}}).value();
   theirs.reset();
   std::array<std::byte, 32> into{};
   std::vector<UniqueFd> fds;

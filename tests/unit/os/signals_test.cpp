@@ -15,8 +15,10 @@ namespace asio = boost::asio;
 asio::awaitable<void> collect(Signals& signals, std::vector<int>& seen) {
   while (const auto signo = co_await signals.next()) {
     seen.push_back(*signo);
-    if (*signo == SIGTERM) signals.cancel();
-    else ::raise(SIGTERM);
+    if (*signo == SIGTERM)
+      signals.cancel();
+    else
+      ::raise(SIGTERM);
   }
 }
 
