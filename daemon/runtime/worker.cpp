@@ -94,6 +94,7 @@ class Worker {
   void fail_chunk(const Chunk& chunk, const Error& error);
 
   Block claim_block(Ticket ticket, std::uint32_t want);
+  Ticket skip_taken_back(Ticket ticket, Ticket end);
   void end_block(const Block& block, Ticket ticket, Pace& pace);
   bool continue_block(Block& block, Ticket ticket);
   void finish(Ticket ticket);
@@ -178,6 +179,16 @@ Worker::Block Worker::claim_block(Ticket ticket, std::uint32_t want) {
   return block;
 }
 
+/// `ticket` could not be claimed. Returns the next that perhaps can, at most `end`: what is taken back is taken back up to
+/// the word's `next`, all at once, and there may be hundreds.
+Ticket Worker::skip_taken_back(Ticket ticket, Ticket end) {
+  const auto next = Claim::unpack(page_.claim.load(std::memory_order_acquire)).next;
+  auto to = ticket + 1;
+  if (ticket_before(to, next)) to = ticket_before(next, end) ? next : end;
+  page_.finished.store(to, std::memory_order_release);
+  return to;
+}
+
 void Worker::end_block(const Block& block, Ticket ticket, Pace& pace) {
   page_.busy.store(0, std::memory_order_release);
   const auto took = monotonic_ns() - block.began_ns;
@@ -209,7 +220,7 @@ void Worker::run_items(const taskpool_function& function, Pace& pace, Chunk& chu
   for (Ticket ticket = chunk.first(); ticket != end;) {
     auto block = claim_block(ticket, pace.block(std::min(end - ticket, kMostItems)));
     if (block.end == block.first) {
-      page_.finished.store(++ticket, std::memory_order_release);
+      ticket = skip_taken_back(ticket, end);
       continue;
     }
     do {
@@ -258,7 +269,7 @@ void Worker::run_numbers(const taskpool_function& function, Pace& pace, const Ch
     const auto block = claim_block(ticket, pace.block(std::min(end - ticket, kMostNumbers)));
     if (block.end == block.first) {
       close_room(chunk, ticket);  // what follows was taken back
-      page_.finished.store(++ticket, std::memory_order_release);
+      ticket = skip_taken_back(ticket, end);
       continue;
     }
     run_block(function, chunk, *numbers, block);
