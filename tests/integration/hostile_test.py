@@ -216,7 +216,7 @@ class BadFields(Story):
 
 
 class Dying(Story):
-    config = 'cancel_grace = "200ms"'
+    config = 'cancel_grace = "5s"'
 
     def test_in_the_middle_of_arena_bodies(self):
         data = os.urandom(8 << 20)
