@@ -75,7 +75,8 @@ int end_of(const MapRun& run, const MapPrinter& printer, bool of_commands, const
     complain(fmt::format("cancelled {} task{}", run.cancelled, run.cancelled == 1 ? "" : "s"));
     return 128 + interrupts.signal();
   }
-  if (run.cancelled > 0) complain(fmt::format("stopped at the first failure; {} not run", run.cancelled));
+  if (run.stopped)
+    complain("stopped at the first failure" + (run.cancelled > 0 ? fmt::format("; {} not run", run.cancelled) : ""));
   if (run.input_error) {
     complain(*run.input_error);
     return kUsage;

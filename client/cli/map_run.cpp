@@ -206,7 +206,10 @@ Result<MapRun> run_map(MapStream& stream, Inputs& inputs, MapPrinter& printer, c
   if (printer.out().broken()) return printer.out().flush().error();
   if (const auto done = stream.done(); !done && done.error().errc() != Errc::not_finished && interrupts.signal() == 0)
     return done.error();
-  return MapRun{.cancelled = taker.cancelled(), .input_error = feeder.error(), .interrupted = interrupts.signal() != 0};
+  return MapRun{.cancelled = taker.cancelled(),
+                .input_error = feeder.error(),
+                .stopped = options.stop_on_error && printer.failed() > 0,
+                .interrupted = interrupts.signal() != 0};
 }
 
 }  // namespace taskpool::cli

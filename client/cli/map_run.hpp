@@ -20,6 +20,7 @@ struct MapRunOptions {
 struct MapRun {
   std::uint64_t cancelled = 0;         ///< Items that were not run, or not to their end.
   std::optional<Error> input_error{};  ///< The input that could not be read; those before it were run.
+  bool stopped = false;                ///< At the first failure; what had not been sent by then is not counted anywhere.
   bool interrupted = false;            ///< Because of a signal.
 };
 
