@@ -9,6 +9,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "daemon/exit_codes.hpp"
 #include "daemon/log.hpp"
 #include "daemon/os/notify.hpp"
 #include "daemon/os/process.hpp"
@@ -22,9 +23,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int kExitStartFailed = 1;
-constexpr int kExitConfig = 78;      // EX_CONFIG, sysexits.h
-constexpr int kExitTemporary = 75;   // EX_TEMPFAIL
 /// How long everything may take to end after the last task was stopped.
 constexpr auto kLastGrace = 5s;
 /// The supervisor is the last to be killed when memory runs out, if it may say so.
@@ -95,7 +93,7 @@ int App::run() {
   const auto ended = [this](const std::string& error) {
     if (error.empty()) return;
     log::error("bug", {{"what", "supervisor"}, {"error", error}});
-    exit_code_ = kExitStartFailed;
+    exit_code_ = kExitFailed;
     shutdown(true);
   };
   wire::spawn(io_, hear_signals(), ended);
@@ -112,7 +110,7 @@ void App::on_pools_started(const std::string& error) {
   if (phase_ != Phase::starting) return;
   if (!error.empty()) {
     log::error("start_failed", {{"error", error}});
-    exit_code_ = kExitStartFailed;
+    exit_code_ = kExitFailed;
     return shutdown(true);
   }
   phase_ = Phase::serving;
@@ -248,7 +246,7 @@ void App::stop_now() {
   stop_timer_.async_wait([](const boost::system::error_code& error) {
     if (error) return;
     log::error("stop_stuck", {{"what", "a worker or client did not end; leaving anyway"}});
-    std::_Exit(kExitStartFailed);
+    std::_Exit(kExitFailed);
   });
 }
 

@@ -3,11 +3,9 @@
 
 #include "daemon/app.hpp"
 #include "daemon/config.hpp"
+#include "daemon/exit_codes.hpp"
 
 namespace {
-
-constexpr int kExitUsage = 2;
-constexpr int kExitConfig = 78;  // EX_CONFIG, sysexits.h
 
 int run(int argc, const char* const* argv) {
   using Action = taskpool::CommandLine::Action;
@@ -18,12 +16,12 @@ int run(int argc, const char* const* argv) {
   }
   if (command_line.action == Action::refused) {
     std::fprintf(stderr, "taskpoold: %s\n", command_line.text.c_str());
-    return kExitUsage;
+    return taskpool::kExitUsage;
   }
   auto config = taskpool::load_config(command_line);
   if (!config) {
     std::fprintf(stderr, "taskpoold: %s\n", config.error().detail.c_str());
-    return kExitConfig;
+    return taskpool::kExitConfig;
   }
   if (command_line.action == Action::check_config) {
     std::puts("the configuration is good");
@@ -44,6 +42,6 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "taskpoold: %s\n", error.what());
-    return 1;
+    return taskpool::kExitFailed;
   }
 }

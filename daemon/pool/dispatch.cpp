@@ -14,6 +14,8 @@ using namespace std::chrono_literals;
 constexpr std::size_t kMaxQueuedBytes = 512 * 1024;
 /// How often a worker is looked at whose running task may have to be stopped as soon as it shows.
 constexpr auto kCancelCheck = 5ms;
+/// How long a zygote may take to say how a worker ended of which the kernel says that it has.
+constexpr auto kExitReport = 250ms;
 }  // namespace
 
 std::optional<std::uint32_t> Pool::resolve(queue::Function& function) {
@@ -30,8 +32,7 @@ Pool::Choice Pool::choose(const queue::Job& job) const {
   Choice best;
   auto best_rank = std::make_tuple(queue::Nanoseconds::max(), std::chrono::nanoseconds::max());
   for (const auto& worker : workers_) {
-    if (worker->state != WorkerState::working || worker->lent > 0 || worker->zygote() != current_) continue;
-    if (worker->stopping || worker->exit_seen) continue;
+    if (!serves(*worker) || worker->stopping || worker->exit_seen) continue;
     if (worker->channel().queued() > kMaxQueuedBytes) {
       // Perhaps all of that was taken back, and no result will remind us of it.
       worker->channel().on_drained(kMaxQueuedBytes, [&turn = services_.turn] { turn.end_later(); });
@@ -99,8 +100,7 @@ bool Pool::preempt(const queue::SessionTurn& turn) {
 
 bool Pool::rebalance() {
   const bool somebody_idle = std::any_of(workers_.begin(), workers_.end(), [&](const auto& worker) {
-    return worker->is_idle() && worker->state == WorkerState::working && worker->lent == 0 &&
-           worker->zygote() == current_;
+    return worker->is_idle() && serves(*worker);
   });
   if (!somebody_idle) return false;
   for (const auto& worker : workers_) {
@@ -194,7 +194,7 @@ void Pool::stop_running(Worker& worker, Ticket ticket, Errc reason, TimePoint ki
 std::optional<Pool::TimePoint> Pool::next_check(Worker& worker, TimePoint now) const {
   std::optional<TimePoint> next;
   const auto by = [&](TimePoint at) { next = next ? std::min(*next, at) : at; };
-  if (worker.exit_seen) by(*worker.exit_seen + 250ms);
+  if (worker.exit_seen) by(*worker.exit_seen + kExitReport);
   if (worker.stopping && !worker.stopping->killed) by(worker.stopping->kill_at);
   if (worker.items() > 1 && !worker.slow) by(now + queue::kSlowItem);
   if (worker.is_idle()) return next;
@@ -235,7 +235,7 @@ void Pool::on_timer() {
   const auto now = std::chrono::steady_clock::now();
   const auto workers = workers_;  // finish() takes them out
   for (const auto& worker : workers) {
-    if (worker->exit_seen && now >= *worker->exit_seen + 250ms) {
+    if (worker->exit_seen && now >= *worker->exit_seen + kExitReport) {
       finish(worker, std::nullopt);
       continue;
     }
@@ -250,9 +250,8 @@ void Pool::on_timer() {
 }
 
 void Pool::resume_due(TimePoint now) {
-  const auto later = [](const Repeat& a, const Repeat& b) { return a.due > b.due; };
   while (!delayed_.empty() && delayed_.front().due <= now) {
-    std::pop_heap(delayed_.begin(), delayed_.end(), later);
+    std::pop_heap(delayed_.begin(), delayed_.end(), is_later);
     auto repeat = std::move(delayed_.back());
     delayed_.pop_back();
     ++services_.metrics.tasks_retried;

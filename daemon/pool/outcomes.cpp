@@ -78,7 +78,7 @@ void Pool::repeat_later(queue::Job& job, queue::Range range, std::uint32_t runs_
   delay = std::min(delay, kMaxRetryDelay);
   queue_.delay(job, range);
   delayed_.push_back({services_.turn.now() + delay, &job, std::move(range)});
-  std::push_heap(delayed_.begin(), delayed_.end(), [](const Repeat& a, const Repeat& b) { return a.due > b.due; });
+  std::push_heap(delayed_.begin(), delayed_.end(), is_later);
 }
 
 void Pool::tell_failed(queue::Job& job, const queue::Range& range, const ErrorHead& error) {
@@ -146,7 +146,7 @@ void Pool::cancel(queue::Job& job, bool force, Errc code) {
       cancel_range(job, repeat.range);
       return true;
     });
-    std::make_heap(delayed_.begin(), delayed_.end(), [](const Repeat& a, const Repeat& b) { return a.due > b.due; });
+    std::make_heap(delayed_.begin(), delayed_.end(), is_later);
   }
   // What runs may end the job's life as soon as the last of it is stopped, so the job is held by its number from here on.
   const auto id = job.id;

@@ -76,11 +76,7 @@ void Pool::on_zygote_changed(Zygote& zygote) {
     failures_ = 0;
     if (target_ == 0) tell_started({});
     for (const auto& worker : std::vector{workers_})
-      if (worker->zygote() != current_) {
-        take_back(*worker);
-        advance(*worker, WorkerEvent::retire_asked);
-        if (worker->is_idle()) advance(*worker, WorkerEvent::emptied);
-      }
+      if (worker->zygote() != current_) retire(*worker);
     top_up();
     services_.turn.end_later();
     return;
@@ -123,11 +119,11 @@ void Pool::tell_started(const std::string& error) {
 // Workers
 
 std::uint32_t Pool::serving() const {
-  const auto serves = [&](const auto& worker) {
+  const auto counts = [&](const auto& worker) {
     return (worker->state == WorkerState::starting || worker->state == WorkerState::working) && worker->lent == 0 &&
            worker->zygote() == current_;
   };
-  return static_cast<std::uint32_t>(std::count_if(workers_.begin(), workers_.end(), serves)) + forking_;
+  return static_cast<std::uint32_t>(std::count_if(workers_.begin(), workers_.end(), counts)) + forking_;
 }
 
 void Pool::top_up() {
@@ -163,14 +159,22 @@ void Pool::fork_one() {
   ++forking_;
 }
 
+bool Pool::serves(const Worker& worker) const {
+  return worker.state == WorkerState::working && worker.lent == 0 && worker.zygote() == current_;
+}
+
+void Pool::retire(Worker& worker) {
+  take_back(worker);
+  advance(worker, WorkerEvent::retire_asked);
+  if (worker.is_idle()) advance(worker, WorkerEvent::emptied);
+}
+
 void Pool::retire_surplus() {
   auto surplus = static_cast<std::int64_t>(serving()) - target_;
   for (const auto& worker : std::vector{workers_}) {
     if (surplus <= 0) return;
-    if (worker->state != WorkerState::working || worker->lent > 0 || worker->zygote() != current_) continue;
-    take_back(*worker);
-    advance(*worker, WorkerEvent::retire_asked);
-    if (worker->is_idle()) advance(*worker, WorkerEvent::emptied);
+    if (!serves(*worker)) continue;
+    retire(*worker);
     --surplus;
   }
 }
@@ -209,8 +213,6 @@ void Pool::close(bool terminate, std::function<void()> closed) {
       if (!job.ended && job.pool == this) jobs.push_back(&job);
     for (auto* job : jobs) cancel(*job, true);
   }
-  if (!has_work())
-    for (const auto& worker : std::vector{workers_}) advance(*worker, WorkerEvent::stop_asked);
   tell_closed();
 }
 

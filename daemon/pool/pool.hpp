@@ -52,6 +52,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   const std::string& name() const { return config_.name; }
   std::uint32_t owner_session() const { return owner_session_; }
   queue::Queue& queue() { return queue_; }
+  const queue::Queue& queue() const { return queue_; }
   const std::vector<std::shared_ptr<Worker>>& workers() const { return workers_; }
   const ZygotePtr& zygote() const { return current_; }
   std::uint32_t target() const { return target_; }
@@ -128,6 +129,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
     queue::Job* job;
     queue::Range range;
   };
+  /// Orders the heap of repeats: the soonest is its front.
+  static bool is_later(const Repeat& a, const Repeat& b) { return a.due > b.due; }
 
   // pool.cpp
   void top_up();
@@ -135,6 +138,10 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void back_off(const std::string& why);
   std::uint32_t serving() const;
   void advance(Worker& worker, WorkerEvent event);
+  /// True for a worker that takes new work: not one that begins, goes, has lent its place, or is of an old generation.
+  bool serves(const Worker& worker) const;
+  /// Lets a worker finish what it has claimed, and then go.
+  void retire(Worker& worker);
   void retire_surplus();
   void finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited);
   void requeue_remains(Worker& worker, Worker::Remains remains, const std::optional<Exited>& exited);

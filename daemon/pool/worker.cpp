@@ -219,16 +219,16 @@ Result<void> Worker::handle(const FrameView& frame) {
   }
 }
 
-Result<Assignment*> Worker::expect(Ticket ticket, std::uint32_t count) {
+Result<Worker::Expected> Worker::expect(Ticket ticket, std::uint32_t count) {
   if (assignments_.empty()) {
-    if (ticket_before(ticket + count - 1, next_ticket_)) return nullptr;
+    if (ticket_before(ticket + count - 1, next_ticket_)) return Expected{nullptr, count};
     return fail(Errc::bad_message, fmt::format("ticket {}: was never given", ticket));
   }
   auto& oldest = assignments_.front();
-  if (ticket_before(ticket, oldest.first)) return nullptr;
+  if (ticket_before(ticket, oldest.first)) return Expected{nullptr, std::min(count, oldest.first - ticket)};
   if (ticket != oldest.first)
     return fail(Errc::bad_message, fmt::format("ticket {}: comes before {}", ticket, oldest.first));
-  return &oldest;
+  return Expected{&oldest, std::min(count, oldest.range.count)};
 }
 
 void Worker::finish_items(std::uint32_t count) {
@@ -287,14 +287,9 @@ Result<void> Worker::on_results(const FrameView& frame) {
   auto ticket = static_cast<Ticket>(prefix.request);
   std::size_t offset = table_bytes;
   for (std::uint32_t at = 0; at < items;) {
-    auto expected = expect(ticket, items - at);
+    const auto expected = expect(ticket, items - at);
     if (!expected) return expected.error();
-    auto* assignment = *expected;
-    const auto left = items - at;
-    const auto count =
-        assignment == nullptr
-            ? (assignments_.empty() ? left : std::min(left, assignments_.front().first - ticket))
-            : std::min(left, assignment->range.count);
+    const auto [assignment, count] = *expected;
 
     std::span<const std::byte> table;
     std::span<const std::byte> payload = frame.body;
@@ -331,12 +326,9 @@ Result<void> Worker::on_failure(const FrameView& frame) {
   if (!error) return error.error();
   auto ticket = static_cast<Ticket>(frame.prefix.request);
   for (std::uint32_t left = std::max<std::uint32_t>(frame.prefix.count, 1); left > 0;) {
-    auto expected = expect(ticket, left);
+    const auto expected = expect(ticket, left);
     if (!expected) return expected.error();
-    auto* assignment = *expected;
-    const auto count = assignment == nullptr
-                           ? (assignments_.empty() ? left : std::min(left, assignments_.front().first - ticket))
-                           : std::min(left, assignment->range.count);
+    const auto [assignment, count] = *expected;
     if (assignment != nullptr) {
       reported_ = ticket + count;
       owner_.on_items_failed(*this, *assignment, count, *error);

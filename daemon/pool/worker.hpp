@@ -105,8 +105,8 @@ class Worker : public wire::FrameSink {
   /// True while the owner is told of a frame: the items that it concerns are still held, so that the outbox, where they may be too,
   /// must not be read.
   bool is_handling() const { return handling_; }
-  /// After its death: handles what it sent, then returns what it still held. The first items of the first assignment may
-  /// have been run: `ran` says how many, of which the last is the one that it died in (0: none).
+  /// After its death: handles what it sent, then returns what it still held, oldest first, and the ticket that it died in
+  /// if user code ran.
   struct Remains {
     std::vector<Assignment> assignments;
     std::optional<Ticket> died_in;
@@ -158,8 +158,12 @@ class Worker : public wire::FrameSink {
   Result<void> on_failure(const FrameView& frame);
   Result<void> on_want_room(const FrameView& frame);
   Result<void> on_report(const FrameView& frame);
-  /// The assignment that holds `ticket`, which is the oldest unfinished one; null for a ticket that is finished already.
-  Result<Assignment*> expect(Ticket ticket, std::uint32_t count);
+  /// The first of some tickets that the worker reports on, as far as they belong together.
+  struct Expected {
+    Assignment* assignment;  ///< The oldest unfinished one; null for tickets that are finished already.
+    std::uint32_t count;
+  };
+  Result<Expected> expect(Ticket ticket, std::uint32_t count);
   void finish_items(std::uint32_t count);
   void attach(std::uint32_t session, bool down, std::uint64_t segment);
   void attach_references(const queue::Range& range, std::uint32_t session);

@@ -195,10 +195,14 @@ void Session::on_progress(queue::Job& job, std::uint32_t index, const Report& re
   channel_.send(Prefix{.op = Op::progress, .request = job.request}, encode(progress));
 }
 
+void Session::send_done(const queue::Job& job, std::uint64_t request) {
+  const Done done{job.total, job.succeeded, job.failed, job.cancelled_items};
+  channel_.send(Prefix{.op = Op::done, .request = request}, encode(done));
+}
+
 bool Session::on_done(queue::Job& job) {
   if (job.is_map) {
-    const Done done{job.total, job.succeeded, job.failed, job.cancelled_items};
-    channel_.send(Prefix{.op = Op::done, .request = job.request}, encode(done));
+    send_done(job, job.request);
     open_maps_.erase(job.request);
   }
   job.owner_hook.unlink();

@@ -100,7 +100,10 @@ class Session : public wire::FrameSink, public queue::Listener {
   Result<Binding> bind(Call call);
   Result<const Binding*> binding_of(const FrameView& frame, Binding& own);
   Result<queue::Job*> open_job(const Binding& binding, std::uint64_t request, bool is_map);
-  Result<void> check_room(const Binding& binding, const FrameView& frame) const;
+  /// Whether the daemon and the pool take new work at all. Errors: `draining`, `pool_closed`.
+  Result<void> check_open(const pool::Pool& pool) const;
+  /// Whether the frame's items fit what the pool and this session may have waiting. Error: `queue_full`.
+  Result<void> check_room(const pool::Pool& pool, const FrameView& frame) const;
   Result<void> check_references(const FrameView& frame) const;
   /// A body of references that were moved to the daemon's own arena, and the regions there.
   struct Moved {
@@ -113,6 +116,9 @@ class Session : public wire::FrameSink, public queue::Listener {
   void add_items(queue::Job& job, const FrameView& frame, Moved moved);
   Result<std::uint32_t> depth() const;
   bool join(const Binding& binding, std::uint64_t request);
+  /// Tells what a client hears of a job at its acceptance: its name if it is detached or announced.
+  void acknowledge(queue::Job& job);
+  void send_done(const queue::Job& job, std::uint64_t request);
   /// Sends a kept job's outcomes when it has ended, now or later.
   void answer_at_end(queue::Job& job, std::uint64_t request);
   bool answer(queue::Job& ended, std::uint64_t request, std::uint64_t index = 0);

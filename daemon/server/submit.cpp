@@ -19,6 +19,11 @@ namespace {
 /// Names that one pool remembers of an open runtime, whose functions nobody lists.
 constexpr std::size_t kMaxFunctions = 100'000;
 
+Error unknown_function(const std::string& function, const pool::Pool& pool) {
+  return fail(Errc::unknown_function, fmt::format("function: '{}' is not in pool '{}'{}", function, pool.name(),
+                                                  near_names(function, pool.function_names())));
+}
+
 }  // namespace
 
 Result<Binding> Session::bind(Call call) {
@@ -27,9 +32,7 @@ Result<Binding> Session::bind(Call call) {
   if (!binding.pool) return fail(Errc::unknown_pool, "pool: there is no '" + call.pool + "'");
   auto& pool = *binding.pool;
   if (call.function.empty()) return fail(Errc::bad_message, "function: missing");
-  if (!pool.may_have(call.function))
-    return fail(Errc::unknown_function, fmt::format("function: '{}' is not in pool '{}'{}", call.function, pool.name(),
-                                                    near_names(call.function, pool.function_names())));
+  if (!pool.may_have(call.function)) return unknown_function(call.function, pool);
   auto prepared = boost::intrusive_ptr<queue::PreparedCall>{new queue::PreparedCall};
   prepared->function = &pool.function(call.function);
   if (pool.known_functions() > kMaxFunctions)
@@ -82,10 +85,8 @@ Result<const Binding*> Session::binding_of(const FrameView& frame, Binding& own)
     return fail(Errc::bad_message, fmt::format("target: {} was not prepared", number));
   auto& binding = prepared_[number];
   if (binding.error && binding.call == nullptr) return *binding.error;
-  if (!binding.pool->may_have(binding.call->call.function))
-    return fail(Errc::unknown_function,
-                fmt::format("function: '{}' is not in pool '{}'{}", binding.call->call.function, binding.pool->name(),
-                            near_names(binding.call->call.function, binding.pool->function_names())));
+  if (const auto& function = binding.call->call.function; !binding.pool->may_have(function))
+    return unknown_function(function, *binding.pool);
   return &binding;
 }
 
@@ -110,14 +111,16 @@ Result<void> Session::check_references(const FrameView& frame) const {
   return boost::system::in_place_value;
 }
 
-Result<void> Session::check_room(const Binding& binding, const FrameView& frame) const {
-  const auto& pool = *binding.pool;
+Result<void> Session::check_open(const pool::Pool& pool) const {
   if (core_.admin.is_draining()) return fail(Errc::draining, "the daemon takes no new work");
   if (pool.is_closing()) return fail(Errc::pool_closed, "pool '" + pool.name() + "' is closing");
-  const auto most = pool.config().max_queued > 0 ? pool.config().max_queued : PoolConfig{}.max_queued;
-  if (binding.pool->queue().waiting() + frame.prefix.count > most)
-    return fail(Errc::queue_full, fmt::format("max_queued: {} tasks wait in pool '{}'", binding.pool->queue().waiting(),
-                                              pool.name()));
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::check_room(const pool::Pool& pool, const FrameView& frame) const {
+  if (pool.queue().waiting() + frame.prefix.count > pool.config().max_queued)
+    return fail(Errc::queue_full,
+                fmt::format("max_queued: {} tasks wait in pool '{}'", pool.queue().waiting(), pool.name()));
   if (quota_->bytes + frame.body.size() > core_.config.session_queued_bytes)
     return fail(Errc::queue_full, fmt::format("session_queued_bytes: {} of {} are taken", quota_->bytes,
                                               core_.config.session_queued_bytes));
@@ -206,9 +209,7 @@ bool Session::answer(queue::Job& ended, std::uint64_t request, std::uint64_t ind
     reply_error(request, sent.error());
     return false;
   }
-  if (!ended.is_map) return true;
-  const Done done{ended.total, ended.succeeded, ended.failed, ended.cancelled_items};
-  channel_.send(Prefix{.op = Op::done, .request = request}, encode(done));
+  if (ended.is_map) send_done(ended, request);
   return true;
 }
 
@@ -222,6 +223,16 @@ void Session::answer_at_end(queue::Job& job, std::uint64_t request) {
   });
 }
 
+void Session::acknowledge(queue::Job& job) {
+  const auto& call = job.call->call;
+  if (call.detached)
+    reply(job.request, {{"task", core_.jobs.text(job.id)}});
+  else if (job.listener != this)
+    answer_at_end(job, job.request);
+  else if (call.announce)
+    on_progress(job, 0, {});
+}
+
 Result<void> Session::apply(const FrameView& frame) {
   Binding own;
   const auto binding = binding_of(frame, own);
@@ -229,7 +240,8 @@ Result<void> Session::apply(const FrameView& frame) {
   if (const auto good = check_single(frame.prefix.flags, frame.prefix.encoding, frame.prefix.count, frame.body); !good)
     return good.error();
   if (const auto good = check_references(frame); !good) return good.error();
-  if (const auto room = check_room(**binding, frame); !room) return room.error();
+  if (const auto open = check_open(*(*binding)->pool); !open) return open.error();
+  if (const auto room = check_room(*(*binding)->pool, frame); !room) return room.error();
   const auto request = frame.prefix.request;
   if (join(**binding, request)) return boost::system::in_place_value;
 
@@ -243,13 +255,7 @@ Result<void> Session::apply(const FrameView& frame) {
   auto& job = **opened;
   add_items(job, frame, std::move(*moved));
   (*binding)->pool->queue().end_input(job);
-  const auto& call = (*binding)->call->call;
-  if (call.detached)
-    reply(request, {{"task", core_.jobs.text(job.id)}});
-  else if (job.listener != this)
-    answer_at_end(job, request);
-  else if (call.announce)
-    on_progress(job, 0, {});
+  acknowledge(job);
   core_.turn.end_later();
   return boost::system::in_place_value;
 }
@@ -263,21 +269,15 @@ Result<void> Session::map(const FrameView& frame) {
   if (const auto good = check_items(frame.prefix.flags, frame.prefix.encoding, frame.prefix.count, frame.body); !good)
     return good.error();
   if (const auto good = check_references(frame); !good) return good.error();
-  if (const auto room = check_room(**binding, frame); !room) return room.error();
+  if (const auto open = check_open(*(*binding)->pool); !open) return open.error();
+  if (const auto room = check_room(*(*binding)->pool, frame); !room) return room.error();
   if (join(**binding, request)) return boost::system::in_place_value;
 
   auto opened = open_job(**binding, request, true);
   if (!opened) return opened.error();
   auto& job = **opened;
-  const auto id = job.id;
-  open_maps_.emplace(request, OpenMap{id});
-  const auto& call = (*binding)->call->call;
-  if (call.detached)
-    reply(request, {{"task", core_.jobs.text(id)}});
-  else if (job.listener != this)
-    answer_at_end(job, request);
-  else if (call.announce)
-    on_progress(job, 0, {});
+  open_maps_.emplace(request, OpenMap{job.id});
+  acknowledge(job);
   return input(frame);
 }
 
@@ -311,13 +311,7 @@ Result<void> Session::input(const FrameView& frame) {
     encoding = prefix.encoding;
     if (good && job->total > kMaxJobItems - prefix.count)
       good = fail(Errc::limit_reached, fmt::format("count: a job has at most {} items", kMaxJobItems));
-    if (good && prefix.op == Op::input) {
-      if (quota_->bytes + frame.body.size() > core_.config.session_queued_bytes)
-        good = fail(Errc::queue_full, fmt::format("session_queued_bytes: {} of {} are taken", quota_->bytes,
-                                                  core_.config.session_queued_bytes));
-      else if (pool.config().max_queued > 0 && pool.queue().waiting() + prefix.count > pool.config().max_queued)
-        good = fail(Errc::queue_full, fmt::format("max_queued: {} tasks wait", pool.queue().waiting()));
-    }
+    if (good && prefix.op == Op::input) good = check_room(pool, frame);
     auto moved = good ? move_inputs(*job->call, frame) : Result<Moved>{good.error()};
     if (!moved) {
       refuse(moved.error());
