@@ -36,10 +36,10 @@ struct Destination {
 
 /// One session with the daemon, over one socket at a time, for one process. Thread-safe.
 ///
-/// It has no thread of its own. Whoever waits reads: one of the waiting threads is the leader, reads the socket without the
-/// lock and hands out what came to all; the others follow, each on a condition variable, and one of them leads next.
-/// Writing never blocks under the lock, and who has to wait for the socket to take more reads meanwhile, so that two full
-/// sockets never wait for each other.
+/// It has no thread of its own. Whoever waits reads: one of the waiting threads is the leader, reads the socket without
+/// the lock and hands out what came to all; the others follow, each on a condition variable, and one of them leads
+/// next. Writing never blocks under the lock, and who has to wait for the socket to take more reads meanwhile, so that
+/// two full sockets never wait for each other.
 ///
 /// Functions that take a Lock are called with it held and may release it in between; those named `locked` in their
 /// comment are called with it held and keep it.
@@ -54,8 +54,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Connects now if it is not. Error: why that failed.
   Result<void> connect();
   ServerInfo server();
-  /// Counts connections over the life of the process; 0 before the first. Anything that belongs to the daemon's side of a
-  /// session (arena places, numbers, pools) is valid for one epoch.
+  /// Counts connections over the life of the process; 0 before the first. Anything that belongs to the daemon's side of
+  /// a session (arena places, numbers, pools) is valid for one epoch.
   std::uint64_t epoch();
 
   // Calls. The item is copied.
@@ -64,7 +64,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<Pending> apply_async(const Destination& to, const Item& item);
   std::shared_ptr<Pending> apply_async(const Destination& to, UpBuffer argument, Encoding encoding);
   /// Any other request with one reply, waiting for it. `again`: it may be sent twice without harm.
-  Result<Body> ask(Op op, const std::string& head, bool again, std::span<const int> fds = {}, std::vector<Fd>* got = nullptr);
+  Result<Body> ask(Op op, const std::string& head, bool again, std::span<const int> fds = {},
+                   std::vector<Fd>* got = nullptr);
   /// Opens a detached job with the items that `feed` gives until it gives nothing. It is called without the lock.
   Result<Body> submit_job(const std::string& head, const std::function<std::optional<Item>()>& feed);
   /// The same as ask() without waiting, for what nobody waits for: its reply is dropped.
@@ -100,7 +101,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
   /// Sends what was appended, if it is enough to be worth it; waits if the daemon does not keep up.
   void sent_some(Lock& lock);
-  /// Sends until at most `keep` bytes are left, reading replies meanwhile. Nothing happens while there is no connection.
+  /// Sends until at most `keep` bytes are left, reading replies meanwhile. Nothing happens while there is no
+  /// connection.
   void drain(Lock& lock, std::size_t keep);
   /// The request's owner, which holds it while it is under way. Locked.
   std::shared_ptr<Pending> find(std::uint64_t request) const;
@@ -160,8 +162,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   class NestedWait;
 
   // connection.cpp
-  void open_job(const std::shared_ptr<Job>& job, std::optional<Op> op, const std::string& head);
   void register_request(const std::shared_ptr<Pending>& pending);
+  void refuse(Reply& reply, const Error& why);
+
+  // connection_calls.cpp
   void submit(Lock& lock, const std::shared_ptr<Reply>& reply, const Destination& to, const Item& item);
   void submit(Lock& lock, const std::shared_ptr<Reply>& reply, const Destination& to, const UpBuffer& argument,
               Encoding encoding);
@@ -169,8 +173,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
                     std::span<const std::byte> body);
   /// Whether a call to this destination can start; ends `reply` with the error if not.
   bool may_start(Lock& lock, Reply& reply, std::uint64_t pool_epoch);
-  void refuse(Reply& reply, const Error& why);
   Result<Body> wait_and_take(Lock& lock, Reply& reply);
+
+  // connection_jobs.cpp
+  void open_job(const std::shared_ptr<Job>& job, std::optional<Op> op, const std::string& head);
+
+  // connection_prepared.cpp
+  void append_prepare(const std::shared_ptr<Prepared>& prepared);
 
   // connection_io.cpp
   std::size_t unsent() const { return out_.size() - sent_; }
@@ -193,7 +202,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void break_link(const Error& why);
   std::vector<std::uint64_t> keep_unsent(ByteBuffer& kept);
   void abandon_all(const Error& why);
-  void append_prepare(const std::shared_ptr<Prepared>& prepared);
 
   // connection_arena.cpp
   Result<void> open_segment(Lock& lock, std::uint64_t bytes);
@@ -213,12 +221,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::uint64_t epoch_ = 0;
   std::shared_ptr<Socket> socket_;
   std::atomic<int> socket_fd_{-1};  ///< The same for close_inherited().
-  Place place_;             ///< Where the daemon was found: a reconnection goes there.
+  Place place_;                     ///< Where the daemon was found: a reconnection goes there.
   ServerInfo server_;
   std::optional<Error> lost_;  ///< Set when the socket was seen to be broken, until the leader noticed too.
   Clock::time_point lost_at_;  ///< When the last connection broke.
 
-  ByteBuffer out_;          ///< Whole frames, of which sent_ bytes are written. While broken: what to send later.
+  ByteBuffer out_;  ///< Whole frames, of which sent_ bytes are written. While broken: what to send later.
   std::size_t sent_ = 0;
 
   // Used by the leader without the lock.
@@ -247,7 +255,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::size_t places_in_flight_ = 0;  ///< Up places that a task's end will free.
   std::uint64_t frees_ = 0;           ///< Counts places given back.
   bool opening_segment_ = false;
-  Reply place_freed_;                 ///< Never sent: who waits for a place or a segment follows this.
+  Reply place_freed_;  ///< Never sent: who waits for a place or a segment follows this.
   std::vector<ArenaRef> releases_;
 };
 

@@ -37,7 +37,8 @@ Result<UpPlace> Connection::take_place(Lock& lock, std::uint64_t bytes) {
     const auto opened = open_segment(lock, bytes);
     if (opened) continue;
     if (places_in_flight_ == 0 || epoch != epoch_) return opened.error();
-    // The daemon gives no more: some task's end makes room. `freed` was read before, so what was freed meanwhile counts.
+    // The daemon gives no more: some task's end makes room. `freed` was read before, so what was freed meanwhile
+    // counts.
     wait(lock, place_freed_, {}, [&] { return frees_ != freed || epoch != epoch_; });
   }
 }
@@ -149,8 +150,8 @@ Result<void> Connection::add_down_segment(const FrameView& frame, std::span<Fd> 
 
 Result<Body> Connection::body_at(const ArenaRef& ref, Encoding encoding, std::uint32_t count) {
   if (ref == ArenaRef{}) return Body{encoding, count, {}};
-  const auto segment = ref.segment > kMaxSegments ? down_segments_.end()
-                                                  : down_segments_.find(static_cast<std::uint32_t>(ref.segment));
+  const auto segment =
+      ref.segment > kMaxSegments ? down_segments_.end() : down_segments_.find(static_cast<std::uint32_t>(ref.segment));
   if (segment == down_segments_.end())
     return fail(Errc::bad_message, "reference: no arena segment " + std::to_string(ref.segment));
   const auto memory = segment->second->bytes();

@@ -13,7 +13,8 @@ constexpr std::size_t kFlushBytes = 32 * 1024;
 constexpr std::size_t kMaxUnsentBytes = std::size_t{1} << 20;
 /// Written frames are dropped from the front of the buffer when they are so many. Bytes.
 constexpr std::size_t kCompactBytes = std::size_t{1} << 20;
-/// With more requests under way than this, what comes next is not far, but it has work to share the CPUs with: no spinning.
+/// With more requests under way than this, what comes next is not far, but it has work to share the CPUs with: no
+/// spinning.
 constexpr std::size_t kSpinRequests = 4;
 /// How long a writer waits before it looks whether somebody still reads.
 constexpr std::chrono::milliseconds kWriteSlice{10};
@@ -205,7 +206,8 @@ Result<Socket::Event> Connection::receive(Socket& socket, const Deadline& deadli
   if (spin) {
     const auto until = Clock::now() + SpinPolicy::kLongest;
     do {
-      const auto event = socket.receive(decoder_, incoming_fds_, {.deadline = {}, .for_write = false, .may_block = false});
+      const auto event =
+          socket.receive(decoder_, incoming_fds_, {.deadline = {}, .for_write = false, .may_block = false});
       if (!event || *event == Socket::Event::data) {
         spin_.spun(true);
         return event;

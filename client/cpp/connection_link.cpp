@@ -15,21 +15,20 @@ constexpr std::size_t used_share(std::uint64_t limit) { return static_cast<std::
 constexpr std::chrono::milliseconds kLastTry{100};
 
 std::uint64_t next_epoch() {
-  static std::atomic<std::uint64_t> last{0};  // over all connections, as prepared calls outlive theirs in a forked child
+  static std::atomic<std::uint64_t> last{
+      0};  // over all connections, as prepared calls outlive theirs in a forked child
   return last.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
 }  // namespace
 
-/// Connects if that is not so, or waits for the thread that does. Error: the daemon cannot be reached, and every request
-/// has ended with that; or `timed_out`: the deadline passed first, and they have not.
+/// Connects if that is not so, or waits for the thread that does. Error: the daemon cannot be reached, and every
+/// request has ended with that; or `timed_out`: the deadline passed first, and they have not.
 Result<void> Connection::ensure_connected(Lock& lock, const Deadline& deadline) {
   for (;;) {
     switch (state_) {
-      case State::connected:
-        return {};
-      case State::closed:
-        return fail(Errc::daemon_gone, "the connection was closed");
+      case State::connected: return {};
+      case State::closed: return fail(Errc::daemon_gone, "the connection was closed");
       case State::connecting:
         if (passed(deadline)) return fail(Errc::timed_out, "still connecting");
         if (deadline) {
@@ -41,9 +40,11 @@ Result<void> Connection::ensure_connected(Lock& lock, const Deadline& deadline) 
       case State::broken: {
         state_ = State::connecting;
         const bool known = !place_.socket.empty();
-        // Counted from the break: whoever waits in small steps learns of the end too. After it each call tries a moment.
+        // Counted from the break: whoever waits in small steps learns of the end too. After it each call tries a
+        // moment.
         const auto patience_ends = lost_at_ + options_.reconnect_timeout;
-        const auto give_up = known ? std::max(patience_ends, Clock::now() + kLastTry) : Clock::now() + options_.connect_timeout;
+        const auto give_up =
+            known ? std::max(patience_ends, Clock::now() + kLastTry) : Clock::now() + options_.connect_timeout;
         const auto until = deadline ? std::min(give_up, *deadline) : give_up;
         const auto place = known ? std::optional{place_} : std::nullopt;
         lock.unlock();
@@ -72,7 +73,8 @@ void Connection::install(Link link) {
   incoming_fds_ = std::move(link.fds);
   place_ = std::move(link.place);
   const auto& welcome = link.welcome;
-  server_ = {place_.socket, welcome.daemon_version, welcome.build, welcome.pid, welcome.uid, welcome.session, welcome.limits};
+  server_ = {place_.socket, welcome.daemon_version, welcome.build, welcome.pid,
+             welcome.uid,   welcome.session,        welcome.limits};
   if (welcome.limits.session_queued_bytes > 0) queue_limit_ = used_share(welcome.limits.session_queued_bytes);
   epoch_ = next_epoch();
   lost_.reset();
@@ -143,8 +145,8 @@ void Connection::break_link(const Error& why) {
   notify(place_freed_);
 }
 
-/// Collects the frames that were not wholly written and may be sent over another connection, and returns the requests of
-/// which nothing was written, sorted.
+/// Collects the frames that were not wholly written and may be sent over another connection, and returns the requests
+/// of which nothing was written, sorted.
 std::vector<std::uint64_t> Connection::keep_unsent(ByteBuffer& kept) {
   std::vector<std::uint64_t> begun, unsent;
   const auto bytes = out_.data();
@@ -156,7 +158,8 @@ std::vector<std::uint64_t> Connection::keep_unsent(ByteBuffer& kept) {
       begun.push_back(prefix->request);
     } else if (pending && prefix->op != Op::prepare) {
       // Input of a job whose beginning was written is of no use alone.
-      const bool continues = prefix->op == Op::input && std::find(unsent.begin(), unsent.end(), prefix->request) == unsent.end();
+      const bool continues =
+          prefix->op == Op::input && std::find(unsent.begin(), unsent.end(), prefix->request) == unsent.end();
       if (!continues) {
         if (prefix->op != Op::input) unsent.push_back(prefix->request);
         if (reconnects_ && !pending->bound && pending->pool_epoch == 0) kept.append(bytes.subspan(at, size));
@@ -180,37 +183,6 @@ void Connection::abandon_all(const Error& why) {
   }
   out_.clear();
   sent_ = 0;
-}
-
-std::uint32_t Connection::number_of(const std::shared_ptr<Prepared>& prepared) {
-  if (prepared->epoch == epoch_ && epoch_ != 0) return prepared->number;
-  const auto free = numbers_.size() < kMaxPreparedCalls
-                        ? numbers_.end()
-                        : std::find_if(numbers_.begin(), numbers_.end(), [](const auto& each) { return each.expired(); });
-  if (free != numbers_.end()) {
-    *free = prepared;
-    prepared->number = static_cast<std::uint32_t>(free - numbers_.begin() + 1);
-  } else if (numbers_.size() < kMaxPreparedCalls) {
-    numbers_.push_back(prepared);
-    prepared->number = static_cast<std::uint32_t>(numbers_.size());
-  } else {
-    return 0;
-  }
-  append_prepare(prepared);
-  return prepared->number;
-}
-
-void Connection::append_prepare(const std::shared_ptr<Prepared>& prepared) {
-  // Nobody waits for the reply: where it is an error, each use gets the same one.
-  const auto reply = std::make_shared<Reply>();
-  register_request(reply);
-  reply->bound = true;
-  Prefix prefix;
-  prefix.op = Op::prepare;
-  prefix.request = reply->request;
-  prefix.target = prepared->number;
-  append(prefix, prepared->head, {});
-  prepared->epoch = epoch_;
 }
 
 }  // namespace taskpool::client
