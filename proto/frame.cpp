@@ -10,7 +10,7 @@
 namespace taskpool {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "load() and store() copy the wire's little-endian integers");
+static_assert(std::endian::native == std::endian::little, "load() and store_le() copy the wire's little-endian integers");
 
 // Where the fields are in a prefix. PROTOCOL.md, section 1.
 constexpr std::size_t kBodyAt = 0;
@@ -97,14 +97,14 @@ std::optional<Encoding> find_encoding(std::string_view wanted) {
 
 void encode_prefix(const Prefix& prefix, std::span<std::byte, kPrefixBytes> out) {
   std::byte* const to = out.data();
-  store(to + kBodyAt, prefix.body);
-  store(to + kHeadAt, prefix.head);
-  store(to + kOpAt, prefix.op);
-  store(to + kFlagsAt, prefix.flags);
-  store(to + kRequestAt, prefix.request);
-  store(to + kTargetAt, prefix.target);
-  store(to + kCountAt, prefix.count);
-  store(to + kTailAt, static_cast<std::uint64_t>(prefix.encoding) | static_cast<std::uint64_t>(prefix.fds) << 8);
+  store_le(to + kBodyAt, prefix.body);
+  store_le(to + kHeadAt, prefix.head);
+  store_le(to + kOpAt, prefix.op);
+  store_le(to + kFlagsAt, prefix.flags);
+  store_le(to + kRequestAt, prefix.request);
+  store_le(to + kTargetAt, prefix.target);
+  store_le(to + kCountAt, prefix.count);
+  store_le(to + kTailAt, static_cast<std::uint64_t>(prefix.encoding) | static_cast<std::uint64_t>(prefix.fds) << 8);
 }
 
 Result<Prefix> decode_prefix(std::span<const std::byte, kPrefixBytes> in) {

@@ -157,7 +157,7 @@ T load(const std::byte* from) {
   return value;
 }
 template <class T>
-void store(std::byte* to, const T& value) {
+void store_le(std::byte* to, const T& value) {
   static_assert(std::is_trivially_copyable_v<T>);
   std::memcpy(to, &value, sizeof value);
 }

@@ -48,7 +48,7 @@ std::uint32_t convert(const std::byte* in, std::byte* out, std::uint32_t count) 
   for (std::uint32_t i = 0; i < count; ++i) {
     const auto value = load<From>(in + i * sizeof(From));
     if (!fits<To>(value)) return i;
-    store(out + i * sizeof(To), static_cast<To>(value));
+    store_le(out + i * sizeof(To), static_cast<To>(value));
   }
   return count;
 }

@@ -59,7 +59,7 @@ void Outbox::add(const Entry& entry, Prefix prefix, std::span<const std::byte> p
   std::byte* const frame = memory_.data() + used_;
   // First the payload: it may have been built where the prefix goes.
   if (!payload.empty()) std::memmove(frame + head_bytes, payload.data(), payload.size());
-  if (has_table) store(frame + kPrefixBytes, static_cast<std::uint32_t>(payload.size()));
+  if (has_table) store_le(frame + kPrefixBytes, static_cast<std::uint32_t>(payload.size()));
   if (entry.form != Form::failed)
     prefix.body = static_cast<std::uint32_t>(payload.size() + (has_table ? kTableEntry : 0));
   encode_prefix(prefix, std::span<std::byte, kPrefixBytes>{frame, kPrefixBytes});
@@ -115,7 +115,7 @@ void Outbox::append_group(std::size_t first, std::size_t end, std::size_t payloa
   for (std::size_t i = first; i < end; ++i) {
     const auto from = payload_of(entries_[i]);
     if (has_table) {
-      store(sizes, static_cast<std::uint32_t>(from.size()));
+      store_le(sizes, static_cast<std::uint32_t>(from.size()));
       sizes += kTableEntry;
     }
     if (!from.empty()) std::memcpy(to, from.data(), from.size());

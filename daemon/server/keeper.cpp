@@ -107,7 +107,7 @@ Result<void> Keeper::replay(const queue::Job& job, wire::Channel& to, std::uint6
         const auto source = arenas_.bytes(0, true, from);
         const auto target = arenas_.bytes(session, true, *into);
         std::memcpy(target.data(), source.data(), std::min(source.size(), target.size()));
-        store(body.data() + at, *into);
+        store_le(body.data() + at, *into);
       }
     }
     if (job.is_map) {

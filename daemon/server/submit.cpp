@@ -175,7 +175,7 @@ Result<Session::Moved> Session::move_inputs(const queue::PreparedCall& prepared,
     }
     const auto source = core_.arenas.bytes(number_, false, from);
     std::memcpy(core_.arenas.bytes(0, false, *into).data(), source.data(), source.size());
-    store(moved.body.data() + at, *into);
+    store_le(moved.body.data() + at, *into);
     moved.regions.push_back(*into);
   }
   return moved;

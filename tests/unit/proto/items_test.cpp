@@ -79,14 +79,14 @@ BOOST_AUTO_TEST_CASE(a_table_that_does_not_fit_its_body_is_refused) {
 
 BOOST_AUTO_TEST_CASE(lengths_whose_sum_overflows_are_refused) {
   Bytes body(8);
-  store(body.data(), std::uint32_t{0xffffffff});
-  store(body.data() + 4, std::uint32_t{1});
+  store_le(body.data(), std::uint32_t{0xffffffff});
+  store_le(body.data() + 4, std::uint32_t{1});
   BOOST_TEST(check(0, Encoding::bytes, 2, body) == Errc::body_too_large);
 }
 
 BOOST_AUTO_TEST_CASE(an_item_over_the_limit_is_refused_by_its_size) {
   Bytes body(4 + kMaxInlineItemBytes + 1);
-  store(body.data(), static_cast<std::uint32_t>(kMaxInlineItemBytes + 1));
+  store_le(body.data(), static_cast<std::uint32_t>(kMaxInlineItemBytes + 1));
   BOOST_TEST(check(0, Encoding::json, 1, body) == Errc::body_too_large);
 }
 
