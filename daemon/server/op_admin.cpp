@@ -23,6 +23,7 @@ Result<void> Session::ping(const FrameView& frame) {
 
 Result<void> Session::reload(const FrameView& frame) {
   if (!is_admin()) return not_admin("reload");
+  log_request(frame.prefix.op, {});
   core_.admin.reload([to = later(), request = frame.prefix.request](const std::string& error, const ConfigChanges& changes) {
     to([&](Session& session) {
       if (!error.empty()) return session.reply_error(request, fail(Errc::start_failed, error));
@@ -36,6 +37,7 @@ Result<void> Session::drain(const FrameView& frame) {
   if (!is_admin()) return not_admin("drain");
   const auto drain = decode<Drain>(frame.head);
   if (!drain) return drain.error();
+  log_request(frame.prefix.op, {});
   core_.admin.drain(std::chrono::milliseconds{drain->timeout_ms}, [to = later(), request = frame.prefix.request](bool drained) {
     to([&](Session& session) {
       if (drained) return session.reply(request, nlohmann::json::object());
@@ -49,6 +51,7 @@ Result<void> Session::shutdown(const FrameView& frame) {
   if (!is_admin()) return not_admin("shutdown");
   const auto shutdown = decode<Shutdown>(frame.head);
   if (!shutdown) return shutdown.error();
+  log_request(frame.prefix.op, {});
   reply(frame.prefix.request, nlohmann::json::object());
   core_.admin.shutdown(shutdown->force);
   return boost::system::in_place_value;

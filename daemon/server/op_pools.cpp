@@ -120,6 +120,7 @@ Result<void> Session::pool_resize(const FrameView& frame) {
   if (!wanted) return wanted.error();
   const auto pool = find_pool(wanted->pool, true);
   if (!pool) return pool.error();
+  log_request(frame.prefix.op, (*pool)->name());
   (*pool)->resize(wanted->workers);
   reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"workers", wanted->workers}});
   return boost::system::in_place_value;
@@ -128,6 +129,7 @@ Result<void> Session::pool_resize(const FrameView& frame) {
 Result<void> Session::pool_pause(const FrameView& frame) {
   const auto pool = pool_to_change(frame);
   if (!pool) return pool.error();
+  log_request(frame.prefix.op, (*pool)->name());
   (*pool)->set_paused(true);
   reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"paused", true}});
   return boost::system::in_place_value;
@@ -136,6 +138,7 @@ Result<void> Session::pool_pause(const FrameView& frame) {
 Result<void> Session::pool_resume(const FrameView& frame) {
   const auto pool = pool_to_change(frame);
   if (!pool) return pool.error();
+  log_request(frame.prefix.op, (*pool)->name());
   (*pool)->set_paused(false);
   reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"paused", false}});
   return boost::system::in_place_value;

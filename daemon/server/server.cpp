@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "daemon/log.hpp"
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/wire/spawn.hpp"
@@ -14,6 +16,8 @@ namespace taskpool::server {
 namespace {
 /// How long to accept nobody after the system had no descriptor or memory for a client.
 constexpr std::chrono::milliseconds kPauseAfterFailure{100};
+/// Failures that follow each other within this are logged once: each client that leaves makes room for one more, and no other.
+constexpr std::chrono::seconds kSameEpisode{10};
 
 /// Tells a client why it is not served; it is disconnected next. A new socket has room for that.
 void refuse(int socket, const std::string& why) {
@@ -53,7 +57,10 @@ bool Server::accept_once() {
   os::UniqueFd socket{::accept4(listening_->native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
   if (!socket) {
     if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return true;
-    log::error("accept", {{"error", errno_error("accept").detail}, {"retrying_in_ms", kPauseAfterFailure.count()}});
+    const auto failure = errno_error("accept");
+    const auto now = core_.turn.now();
+    if (now - std::exchange(failed_at_, now) > kSameEpisode)
+      log::error("accept", {{"error", failure.detail}, {"retrying_every_ms", kPauseAfterFailure.count()}});
     return false;
   }
   if (sessions_.size() >= core_.config.max_sessions) {

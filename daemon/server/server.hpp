@@ -2,6 +2,7 @@
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -36,6 +37,7 @@ class Server {
   std::uint32_t last_session_ = 0;
   std::unique_ptr<boost::asio::posix::stream_descriptor> listening_;
   boost::asio::steady_timer pause_;
+  std::chrono::steady_clock::time_point failed_at_{};  ///< When accept() failed last.
   bool stopped_ = false;
 };
 

@@ -36,6 +36,10 @@ Session::~Session() { core_.arenas.remove(number_); }
 
 bool Session::is_admin() const { return peer_.uid == 0 || peer_.uid == ::getuid(); }
 
+void Session::log_request(Op op, const std::string& pool) const {
+  log::info("requested", {{"op", taskpool::name(op)}, {"pool", pool}, {"session", number_}, {"uid", peer_.uid}});
+}
+
 boost::asio::awaitable<void> Session::run() {
   const auto ended = co_await channel_.read(*this);
   if (!ended && ended.error().errc() != Errc::system) {

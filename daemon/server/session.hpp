@@ -41,6 +41,8 @@ class Session : public wire::FrameSink, public queue::Listener {
   std::uint32_t uid() const { return peer_.uid; }
   /// May change what concerns everybody: the daemon's own user, and root.
   bool is_admin() const;
+  /// Logs a request that changes what others see, so that a paused pool or an emptied daemon can be traced to who asked for it.
+  void log_request(Op op, const std::string& pool) const;
   wire::Channel& channel() { return channel_; }
 
   // Replies

@@ -331,7 +331,7 @@ class FewDescriptors(unittest.TestCase):
                 session.open_arena(1 << 20)
             self.assertEqual(first.apply("square", 5), 25)
             first.close()
-            self.assertLess(daemon.log().count("event=accept"), 60)
+            self.assertEqual(daemon.log().count("event=accept "), 1, daemon.log())  # not one each time it tried
         finally:
             daemon.__exit__(None)
 
@@ -352,14 +352,39 @@ class FewDescriptors(unittest.TestCase):
             first.close()
 
 
-SPARED = [bytes([OP[name]]) for name in ("pool_resize", "pool_pause", "reload", "drain", "shutdown")]  # they may do what they say
+SPARED = [OP[name] for name in ("pool_resize", "pool_pause", "reload", "drain", "shutdown")]  # they may do what they say
+
+
+class Stream:
+    """What a session has sent and the daemon has not made a whole frame of. After a byte more or less, the next frame begins
+    elsewhere than it was meant to, and the length of some head becomes the op of a frame that is as good as any."""
+
+    def __init__(self):
+        self.rest = b""
+
+    def completes(self, data, ops):
+        """True if the daemon would take one of these requests from `data`, which is to be left out then."""
+        buffer, at = self.rest + data, 0
+        while len(buffer) - at >= 32:
+            body, head, op = struct.unpack_from("<IHB", buffer, at)
+            if len(buffer) - at < 32 + head + body:
+                break
+            if op in ops:
+                return True
+            at += 32 + head + body
+        self.rest = buffer[at:]
+        return False
 
 
 class Fuzz(Story):
     config = 'cancel_grace = "100ms"\nmax_nesting = 2'
 
     def test_mutated_frames(self):
-        rng = random.Random(20)
+        for seed in (20, 4, 8):
+            with self.subTest(seed=seed):
+                self.mutate_frames(random.Random(seed))
+
+    def mutate_frames(self, rng):
         seeds = [encode("apply", head={"function": "echo"}, body=b"7", encoding=JSON, count=1, request=1),
                  encode("apply", target=1, body=b"7", encoding=JSON, count=1, request=1),
                  encode("map", head={"function": "square", "chunk": 2}, body=pack([b"1", b"22"]), encoding=JSON, count=2, flags=LAST,
@@ -380,10 +405,10 @@ class Fuzz(Story):
                  encode("arena_release", body=REFERENCE.pack(1, 0, 64), count=1, request=19),
                  encode("nested_wait", target=1), encode("log", head={"task": "x"}, request=20), encode("ping", request=21)]
         with Witness(self.daemon):
-            session, frames = None, 0
+            session, stream, frames = None, Stream(), 0
             for _ in range(2000):
                 if session is None:
-                    session, frames = self.daemon.session(), 0
+                    session, stream, frames = self.daemon.session(), Stream(), 0
                 data = bytearray(rng.choice(seeds))
                 for _ in range(rng.choice((0, 1, 1, 2, 4))):
                     kind = rng.randrange(4)
@@ -398,7 +423,7 @@ class Fuzz(Story):
                         data[at:at] = rng.randbytes(rng.randrange(1, 5))
                     if not data:
                         data = bytearray(b"\0")
-                if data[6:7] in SPARED:
+                if stream.completes(data, SPARED):
                     continue
                 frames += 1
                 try:
