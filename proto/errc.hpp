@@ -37,6 +37,13 @@ enum class Errc : std::uint8_t {
   spawn_failed,         ///< No process could be made.
   permission_denied,    ///< Not for this user.
   limit_reached,        ///< A bound other than the queue's. Detail names it.
+  unknown_object,       ///< No such object in the store, or it is not for this user.
+  wrong_type,           ///< The object is of a type that has no such operation.
+  out_of_range,         ///< No such index.
+  store_full,           ///< The store, or the file system that it is on, has no room. Nothing changed.
+  too_busy,             ///< A read met a change each time. Have the object held, and read again.
+  busy,                 ///< The object is being worked on. Inside the daemon only, which waits.
+  bad_segment,          ///< Shared memory of the store is not what its format says.
   already_running,      ///< Another daemon listens on this socket.
   no_daemon,            ///< Nobody listens there.
   daemon_gone,          ///< The connection broke. Nothing of this ran.

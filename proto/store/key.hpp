@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "proto/result.hpp"
+
+/// Keys of dicts: one canonical sequence of bytes for each key, equal exactly when the keys are. PROTOCOL.md, "Keys".
+namespace taskpool::store {
+
+/// Largest key. Bytes, with its kind.
+inline constexpr std::size_t kMaxKeyBytes = 1024;
+/// Tuples in tuples.
+inline constexpr unsigned kMaxKeyDepth = 16;
+
+/// The first byte of a key.
+enum class KeyKind : std::uint8_t {
+  null = 0,  ///< Nothing follows.
+  integer =
+      1,  ///< Sign (0: not negative, 1: negative), then the magnitude, big-endian, without leading zeros; 0 has none.
+  real = 2,  ///< A double that is no integer: 8 bytes, little-endian; the one NaN is 0x7ff8000000000000.
+  text = 3,  ///< UTF-8.
+  bytes = 4,
+  tuple = 5,   ///< Number of members u32, then each: its length u32, its bytes. Little-endian.
+  opaque = 6,  ///< A language's own encoding: equal only to the same bytes.
+};
+
+/// A key's canonical bytes, somebody else's.
+using KeyView = std::span<const std::byte>;
+
+/// A key that owns its bytes: canonical, at most kMaxKeyBytes; the default is null.
+class Key {
+ public:
+  Key() : bytes_(1, '\0') {}
+  operator KeyView() const { return view(); }
+  KeyView view() const { return std::as_bytes(std::span{bytes_}); }
+  /// The bytes, for containers and frames.
+  const std::string& bytes() const { return bytes_; }
+  bool operator==(const Key&) const = default;
+  auto operator<=>(const Key&) const = default;
+
+ private:
+  friend Result<Key> parse_key(KeyView bytes);
+  explicit Key(std::string bytes) : bytes_(std::move(bytes)) {}
+  std::string bytes_;
+};
+
+/// Checks bytes that came from elsewhere. `bad_argument`: not canonical, or too long; the detail says what is wrong.
+Result<void> check_key(KeyView bytes);
+/// The same, and keeps them.
+Result<Key> parse_key(KeyView bytes);
+
+/// Builds a key in place, without allocating: for look-ups in a hurry. Every function replaces what was there.
+class KeyBuffer {
+ public:
+  KeyView view() const { return {bytes_, size_}; }
+  operator KeyView() const { return view(); }
+
+  void set_null() { begin(KeyKind::null); }
+  void set_integer(std::int64_t value);
+  void set_unsigned(std::uint64_t value) { put_integer(false, value); }
+  /// An integral value becomes an integer, also beyond 64 bits.
+  void set_real(double value);
+  /// The texts are not looked at: false means too long; set_text() expects UTF-8 (check_key() finds out).
+  [[nodiscard]] bool set_text(std::string_view text) { return put(KeyKind::text, text.data(), text.size()); }
+  [[nodiscard]] bool set_bytes(std::span<const std::byte> bytes) {
+    return put(KeyKind::bytes, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] bool set_opaque(std::span<const std::byte> bytes) {
+    return put(KeyKind::opaque, bytes.data(), bytes.size());
+  }
+  /// Makes a tuple of canonical keys; false: together too long.
+  [[nodiscard]] bool set_tuple(std::span<const KeyView> members);
+
+ private:
+  void begin(KeyKind kind) {
+    bytes_[0] = static_cast<std::byte>(kind);
+    size_ = 1;
+  }
+  void put_integer(bool negative, std::uint64_t magnitude);
+  [[nodiscard]] bool put(KeyKind kind, const void* data, std::size_t size) {
+    if (size >= kMaxKeyBytes) return false;
+    begin(kind);
+    if (size != 0) std::memcpy(bytes_ + 1, data, size);
+    size_ += size;
+    return true;
+  }
+  std::size_t size_ = 1;
+  alignas(8) std::byte bytes_[kMaxKeyBytes] = {};
+};
+
+/// From JSON: null, numbers, text, arrays (tuples); true and false are 1 and 0, and 1.0 is 1. What JSON lacks is an
+/// object of one member: {"$bytes": hex}, {"$opaque": hex}, {"$integer": decimal}, {"$real": "nan" | "inf" | "-inf"}.
+/// `bad_argument`: any other object has no canonical form; or it is too long.
+Result<Key> key_from_json(const nlohmann::json& json);
+/// The same, the other way. `key` is canonical.
+nlohmann::json key_to_json(KeyView key);
+
+}  // namespace taskpool::store

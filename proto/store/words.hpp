@@ -1,0 +1,75 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+/// Access to a segment's words. Everything that may be written while another process reads goes through here, as atomic
+/// words, so that a reader that comes too late reads old or new bytes and never makes the program undefined.
+namespace taskpool::store {
+
+#ifdef TASKPOOL_STORE_HOOK
+/// Tests: called before every store to a segment with the place and the value. May throw: the writer then died there.
+extern void (*store_hook)(const void* place, std::uint64_t value);
+#endif
+
+inline std::uint64_t load_word(const std::byte* place, std::memory_order order = std::memory_order_relaxed) {
+  // atomic_ref of a const type is C++26; a load writes nothing.
+  auto* word = const_cast<std::uint64_t*>(reinterpret_cast<const std::uint64_t*>(place));
+  return std::atomic_ref<std::uint64_t>{*word}.load(order);
+}
+
+inline void store_word(std::byte* place, std::uint64_t value, std::memory_order order = std::memory_order_relaxed) {
+#ifdef TASKPOOL_STORE_HOOK
+  if (store_hook) store_hook(place, value);
+#endif
+  std::atomic_ref<std::uint64_t>{*reinterpret_cast<std::uint64_t*>(place)}.store(value, order);
+}
+
+/// Orders what a reader copied before what it checks next.
+inline void acquire_fence() { std::atomic_thread_fence(std::memory_order_acquire); }
+/// Orders what a writer made known before what it overwrites next.
+inline void release_fence() { std::atomic_thread_fence(std::memory_order_release); }
+
+/// Copies `into.size()` bytes from the whole words at `from`.
+inline void copy_out(const std::byte* from, std::span<std::byte> into) {
+  std::byte* to = into.data();
+  std::size_t left = into.size();
+  for (; left >= sizeof(std::uint64_t); left -= sizeof(std::uint64_t)) {
+    const std::uint64_t word = load_word(from);
+    std::memcpy(to, &word, sizeof word);
+    from += sizeof word;
+    to += sizeof word;
+  }
+  if (left != 0) {
+    const std::uint64_t word = load_word(from);
+    std::memcpy(to, &word, left);
+  }
+}
+
+/// The reverse; the last word is padded with zeros. Returns the place behind it.
+inline std::byte* copy_in(std::span<const std::byte> from, std::byte* to) {
+  const std::byte* source = from.data();
+  std::size_t left = from.size();
+  for (; left >= sizeof(std::uint64_t); left -= sizeof(std::uint64_t)) {
+    std::uint64_t word;
+    std::memcpy(&word, source, sizeof word);
+    store_word(to, word);
+    source += sizeof word;
+    to += sizeof word;
+  }
+  if (left == 0) return to;
+  std::uint64_t word = 0;
+  std::memcpy(&word, source, left);
+  store_word(to, word);
+  return to + sizeof word;
+}
+
+/// Bytes of whole words that hold `bytes`.
+constexpr std::size_t padded(std::size_t bytes) {
+  return (bytes + sizeof(std::uint64_t) - 1) / sizeof(std::uint64_t) * sizeof(std::uint64_t);
+}
+
+}  // namespace taskpool::store
