@@ -30,9 +30,10 @@ constexpr int kSupervisorOomScore = -500;
 
 }  // namespace
 
-App::App(Config config, CommandLine command_line)
+App::App(Config config, CommandLine command_line, std::optional<os::PassedSocket> passed)
     : config_{std::move(config)},
       command_line_{std::move(command_line)},
+      passed_{std::move(passed)},
       jobs_{static_cast<std::uint32_t>(std::time(nullptr))},
       arenas_{config_, metrics_},
       services_{turn_, arenas_, jobs_, metrics_, config_},
@@ -71,7 +72,8 @@ App::~App() = default;
 Result<void> App::prepare() {
   (void)os::set_oom_score_adj(kSupervisorOomScore);  // only root may; it is a wish
   if (const auto subreaper = os::set_subreaper(); !subreaper) return subreaper.error();
-  auto listening = server::SocketPath::listen(config_.socket, config_.socket_mode, config_.socket_group);
+  auto listening = passed_ ? server::SocketPath::adopt(std::move(*passed_))
+                           : server::SocketPath::listen(config_.socket, config_.socket_mode, config_.socket_group);
   if (!listening) return listening.error();
   socket_.emplace(std::move(*listening));
   // What a killed daemon left there belongs to tasks that are no more.

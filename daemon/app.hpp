@@ -19,7 +19,8 @@ namespace taskpool {
 /// The daemon: owns every part, and wires them. Runs once.
 class App : public server::Admin {
  public:
-  App(Config config, CommandLine command_line);
+  /// `passed` is the socket that the service manager listens on, if it does.
+  App(Config config, CommandLine command_line, std::optional<os::PassedSocket> passed);
   ~App() override;
 
   /// Starts the pools, then serves until a signal, a request, or having been idle too long ends it. Returns the exit code; says on
@@ -52,6 +53,7 @@ class App : public server::Admin {
   wire::Turn turn_{io_};
   Config config_;
   CommandLine command_line_;
+  std::optional<os::PassedSocket> passed_;  ///< Until prepare() takes it.
   Metrics metrics_;
   queue::JobTable jobs_;
   server::Arenas arenas_;

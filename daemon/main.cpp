@@ -18,6 +18,16 @@ int run(int argc, const char* const* argv) {
     std::fprintf(stderr, "taskpoold: %s\n", command_line.text.c_str());
     return taskpool::kExitUsage;
   }
+  std::optional<taskpool::os::PassedSocket> passed;
+  if (command_line.action == Action::run) {
+    auto taken = taskpool::os::take_passed_socket();
+    if (!taken) {
+      std::fprintf(stderr, "taskpoold: %s\n", taken.error().detail.c_str());
+      return taskpool::kExitConfig;
+    }
+    passed = std::move(*taken);
+    if (passed) command_line.overrides.emplace_back("socket", passed->path);  // whatever file and flags say
+  }
   auto config = taskpool::load_config(command_line);
   if (!config) {
     std::fprintf(stderr, "taskpoold: %s\n", config.error().detail.c_str());
@@ -31,7 +41,7 @@ int run(int argc, const char* const* argv) {
     std::fputs(taskpool::to_toml(*config).c_str(), stdout);
     return 0;
   }
-  taskpool::App app{std::move(*config), std::move(command_line)};
+  taskpool::App app{std::move(*config), std::move(command_line), std::move(passed)};
   return app.run();
 }
 

@@ -23,6 +23,7 @@ constexpr int kExitUsage = 2;
 
 constexpr const char* kHelp = "taskpool-runtime: loads modules and forks workers for taskpoold, which starts it.\n"
                               "\n"
+                              "Options:\n"
                               "  --commands   run programs (argv tasks) instead of modules' functions\n"
                               "  --version    print the version\n";
 

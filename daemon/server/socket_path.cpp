@@ -18,6 +18,15 @@ namespace {
 /// Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.
 constexpr int kBacklog = 1024;
 
+/// Held as long as a daemon serves `path`.
+Result<os::UniqueFd> take_lock(const std::string& path) {
+  os::UniqueFd lock{::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (!lock) return errno_error("open '" + path + ".lock'");
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
+  if (errno == EWOULDBLOCK) return fail(Errc::already_running, "socket: another taskpoold serves '" + path + "'");
+  return errno_error("lock '" + path + ".lock'");
+}
+
 Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) {
@@ -54,12 +63,8 @@ Result<SocketPath> SocketPath::listen(const std::string& path, mode_t mode, cons
     return fail(Errc::bad_argument, fmt::format("socket: '{}' is longer than {} bytes", path, sizeof address.sun_path - 1));
   std::memcpy(address.sun_path, path.c_str(), path.size());
 
-  os::UniqueFd lock{::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (!lock) return errno_error("open '" + path + ".lock'");
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return fail(Errc::already_running, "socket: another taskpoold serves '" + path + "'");
-    return errno_error("lock '" + path + ".lock'");
-  }
+  auto lock = take_lock(path);
+  if (!lock) return lock.error();
   if (const auto removed = remove_stale(path, address); !removed) return removed.error();
 
   os::UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -69,10 +74,16 @@ Result<SocketPath> SocketPath::listen(const std::string& path, mode_t mode, cons
   const int why = errno;
   ::umask(before);
   if (bound != 0) return errno_error("socket '" + path + "'", why);
-  SocketPath made{path, std::move(socket), std::move(lock)};
+  SocketPath made{path, std::move(socket), std::move(*lock), true};
   if (const auto set = set_access(path, mode, group); !set) return set.error();
   if (::listen(made.fd(), kBacklog) != 0) return errno_error("listen on '" + path + "'");
   return made;
+}
+
+Result<SocketPath> SocketPath::adopt(os::PassedSocket passed) {
+  auto lock = take_lock(passed.path);
+  if (!lock) return lock.error();
+  return SocketPath{std::move(passed.path), std::move(passed.fd), std::move(*lock), false};
 }
 
 SocketPath::~SocketPath() { close(); }
@@ -80,7 +91,7 @@ SocketPath::~SocketPath() { close(); }
 void SocketPath::close() {
   if (!socket_) return;
   socket_.reset();
-  ::unlink(path_.c_str());
+  if (owns_path_) ::unlink(path_.c_str());
   // The lock's file stays: removing it would let two daemons lock two files of one name.
   lock_.reset();
 }
