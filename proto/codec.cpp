@@ -64,6 +64,15 @@ class Reader {
     if (!value.empty() && std::find(allowed.begin(), allowed.end(), value) == allowed.end())
       fields_.reject(key, "\"" + value + "\" is none of its values");
   }
+  /// One of a list of names, which are those of the enumerators.
+  template <class E, std::size_t N>
+  void enumerator(const char* key, E T::*member, const std::array<std::string_view, N>& names) {
+    std::string text{names[static_cast<std::size_t>(message_.*member)]};
+    fields_.text(key, text, kMaxNameBytes);
+    const auto found = std::find(names.begin(), names.end(), text);
+    if (found == names.end()) return fields_.reject(key, "\"" + text + "\" is none of its values");
+    message_.*member = static_cast<E>(found - names.begin());
+  }
   /// A field that version 1 reserves.
   void zero(const char* key) {
     std::uint32_t value = 0;
@@ -129,6 +138,10 @@ class Writer {
     if (message_.*member != Encoding::none) json_[key] = name(message_.*member);
   }
   void choice(const char* key, std::string T::*member, std::initializer_list<std::string_view>) { put(key, member); }
+  template <class E, std::size_t N>
+  void enumerator(const char* key, E T::*member, const std::array<std::string_view, N>& names) {
+    if (message_.*member != defaults_.*member) json_[key] = names[static_cast<std::size_t>(message_.*member)];
+  }
   void zero(const char*) {}
   template <class Inner>
   void object(const char* key, Inner T::*member) {
@@ -218,7 +231,7 @@ std::string encode(const T& message) {
   return head.empty() ? std::string{} : fit(std::move(head));
 }
 
-#define TASKPOOL_CODEC(T)                        \
+#define TASKPOOL_CODEC(T)                         \
   template Result<T> decode<T>(std::string_view); \
   template std::string encode<T>(const T&)
 
@@ -242,6 +255,11 @@ TASKPOOL_CODEC(Shutdown);
 TASKPOOL_CODEC(ArenaOpen);
 TASKPOOL_CODEC(ArenaSegment);
 TASKPOOL_CODEC(LogRequest);
+TASKPOOL_CODEC(ObjectOpen);
+TASKPOOL_CODEC(ObjectOpened);
+TASKPOOL_CODEC(ObjectsRequest);
+TASKPOOL_CODEC(LocksRequest);
+TASKPOOL_CODEC(BufferOpen);
 TASKPOOL_CODEC(Define);
 TASKPOOL_CODEC(Attach);
 TASKPOOL_CODEC(Detach);

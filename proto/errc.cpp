@@ -8,7 +8,7 @@ namespace taskpool {
 namespace {
 
 /// In the order of the enumerators.
-constexpr std::array<std::string_view, 39> kNames{
+constexpr std::array<std::string_view, 45> kNames{
     "ok",
     "bad_message",
     "frame_too_large",
@@ -36,12 +36,18 @@ constexpr std::array<std::string_view, 39> kNames{
     "permission_denied",
     "limit_reached",
     "unknown_object",
+    "object_exists",
     "wrong_type",
+    "unknown_key",
+    "bad_key",
     "out_of_range",
+    "changed",
     "store_full",
+    "bad_segment",
     "too_busy",
     "busy",
-    "bad_segment",
+    "not_owner",
+    "broken",
     "already_running",
     "no_daemon",
     "daemon_gone",

@@ -37,13 +37,19 @@ enum class Errc : std::uint8_t {
   spawn_failed,         ///< No process could be made.
   permission_denied,    ///< Not for this user.
   limit_reached,        ///< A bound other than the queue's. Detail names it.
-  unknown_object,       ///< No such object in the store, or it is not for this user.
-  wrong_type,           ///< The object is of a type that has no such operation.
-  out_of_range,         ///< No such index.
-  store_full,           ///< The store, or the file system that it is on, has no room. Nothing changed.
-  too_busy,             ///< A read met a change each time. Have the object held, and read again.
-  busy,                 ///< The object is being worked on. Inside the daemon only, which waits.
-  bad_segment,          ///< Shared memory of the store is not what its format says.
+  unknown_object,       ///< No such object, or it is out of this user's sight.
+  object_exists,        ///< There is an object of that name.
+  wrong_type,           ///< The object or the value is of another type. Detail names both.
+  unknown_key,          ///< The dict has no such entry.
+  bad_key,              ///< The key is not in canonical form, has none, or is too long.
+  out_of_range,         ///< An index or a number is out of its range.
+  changed,              ///< What was expected is no longer so. Nothing was done.
+  store_full,           ///< The segment, its file system or the user's share is used up. Nothing was done.
+  bad_segment,          ///< A segment holds what no writer writes.
+  too_busy,             ///< It kept changing while it was read.
+  busy,                 ///< The object is being worked on. Stays inside the daemon, which tries again.
+  not_owner,            ///< The lock is not held, or by somebody else.
+  broken,               ///< The barrier is broken.
   already_running,      ///< Another daemon listens on this socket.
   no_daemon,            ///< Nobody listens there.
   daemon_gone,          ///< The connection broke. Nothing of this ran.

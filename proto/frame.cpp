@@ -39,12 +39,15 @@ constexpr Names op_names() {
   list(Op::run, "run", "run_results", "run_failed", "define", "attach", "detach", "want_room", "room", "report",
        "worker_ready", "worker_failed");
   list(Op::start, "start", "ready", "start_failed", "fork", "forked", "fork_failed", "exited");
+  list(Op::object_open, "object_open", "object_close", "object_delete", "store", "store_reply", "watch", "changed",
+       "objects", "locks", "buffer_open");
   return names;
 }
 constexpr Names kOpNames = op_names();
 static_assert(kOpNames[static_cast<std::size_t>(Op::log)] == "log");
 static_assert(kOpNames[static_cast<std::size_t>(Op::worker_failed)] == "worker_failed");
 static_assert(kOpNames[static_cast<std::size_t>(Op::exited)] == "exited");
+static_assert(kOpNames[static_cast<std::size_t>(Op::buffer_open)] == "buffer_open");
 
 constexpr Names encoding_names() {
   Names names{};

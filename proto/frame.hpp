@@ -23,6 +23,7 @@ enum class Op : std::uint8_t {
   pool_resume, reload, drain, shutdown, ping, arena_open, arena_segment, arena_release, nested_wait, log,
   run = 64, run_results, run_failed, define, attach, detach, want_room, room, report, worker_ready, worker_failed,
   start = 96, ready, start_failed, fork, forked, fork_failed, exited,
+  object_open = 128, object_close, object_delete, store, store_reply, watch, changed, objects, locks, buffer_open,
 };
 
 /// The name of an op as PROTOCOL.md writes it, or "" for a number that is none.
@@ -51,6 +52,7 @@ std::optional<Encoding> find_encoding(std::string_view name);
 
 inline constexpr std::uint8_t kInArena = 1;  ///< Flag: the body is a list of references.
 inline constexpr std::uint8_t kLast = 2;     ///< Flag: no more input follows.
+inline constexpr std::uint8_t kQuiet = 2;    ///< The same flag of a `store`: success is not answered.
 
 /// The 32 bytes that begin every frame, in the order of their meaning rather than of the wire.
 struct Prefix {

@@ -57,5 +57,21 @@ inline constexpr std::uint64_t kMaxSegmentBytes = std::uint64_t{1} << 36;
 inline constexpr std::size_t kArenaAlignment = 64;
 /// Segments of one arena.
 inline constexpr std::uint32_t kMaxSegments = 64;
+/// Largest key of a dict in its canonical encoding. Bytes.
+inline constexpr std::size_t kMaxKeyBytes = 1024;
+/// Largest value in the store. Bytes. What is larger belongs into a buffer.
+inline constexpr std::size_t kMaxStoreValueBytes = 8u << 20;
+/// Objects that one value may name.
+inline constexpr std::size_t kMaxValueRefs = 4096;
+/// Elements of an array of the store: what fits the largest value.
+inline constexpr std::size_t kMaxArrayWords = kMaxStoreValueBytes / 8;
+/// Operations in one `store` frame, so that they fit the segment's redo record.
+inline constexpr std::uint32_t kMaxBatch = 1024;
+/// Objects that one session has open; their numbers are 1..this.
+inline constexpr std::uint32_t kMaxOpened = 65536;
+/// How much of a dict or a list one page of it holds, beyond which the next one begins. Bytes.
+inline constexpr std::size_t kPageBytes = 1u << 16;
+/// How long one holder may stop the writes of an object.
+inline constexpr std::chrono::milliseconds kMaxHold{1000};
 
 }  // namespace taskpool

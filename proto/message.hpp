@@ -18,6 +18,7 @@ struct Hello {
   std::string client;
   std::vector<std::string> capabilities;
   std::string worker_token;
+  std::string resume;  ///< The token of the session that this one continues.
 };
 
 struct Limits {
@@ -28,6 +29,8 @@ struct Limits {
   std::uint64_t prepared_calls = 0;
   std::uint64_t arena_bytes = 0;
   std::uint64_t detached_body_bytes = 0;
+  std::uint64_t store_value_bytes = 0;
+  std::uint64_t session_grace_ms = 0;
 };
 
 struct Welcome {
@@ -40,6 +43,7 @@ struct Welcome {
   std::string token;
   std::vector<std::string> capabilities;
   Limits limits;
+  bool resumed = false;
 };
 
 /// The head of `error`, `failed` and `run_failed`.
@@ -51,6 +55,7 @@ struct ErrorHead {
   std::string task;
   std::optional<std::int64_t> signal;
   std::optional<std::int64_t> exit_code;
+  std::optional<std::uint64_t> index;  ///< Which operation of a batch it was.
 };
 
 /// A function and the options of a call: the head of `prepare`, `apply` and `map`.
@@ -70,7 +75,8 @@ struct Call {
   Encoding result_element = Encoding::none;
   std::string name;
   bool announce = false;
-  std::string command;  ///< Raw JSON: an object, or empty.
+  std::string command;            ///< Raw JSON: an object, or empty.
+  std::vector<std::string> refs;  ///< Ids of the objects that the arguments name.
 };
 
 struct Done {
@@ -164,6 +170,60 @@ struct ArenaSegment {
 
 struct LogRequest {
   std::string task;
+};
+
+// The store.
+
+/// How `object_open` treats a name that is there, or is not.
+enum class Create : std::uint8_t { open, exclusive, never };
+
+struct ObjectOpen {
+  std::string name;    ///< Empty: anonymous.
+  std::string object;  ///< The id of an object that is there, instead of name and type.
+  std::string type;
+  std::string group;  ///< Empty: the user's own objects.
+  Create create = Create::open;
+  std::uint64_t maxsize = 0;
+  std::uint64_t value = 1;
+  std::uint64_t parties = 0;
+  bool action = false;     ///< Of a barrier: whoever comes last runs something.
+  std::uint32_t lock = 0;  ///< The opened number of a condition's lock; 0: an rlock of its own.
+  Encoding typecode = Encoding::none;
+  std::uint64_t length = 0;
+};
+
+/// The body of the reply to `object_open`.
+struct ObjectOpened {
+  std::string object;
+  std::uint64_t id = 0;
+  std::string type;
+  std::uint64_t offset = 0;
+  std::uint32_t segment = 0;
+  std::uint64_t segment_bytes = 0;
+  bool created = false;
+  Encoding typecode = Encoding::none;
+  std::uint64_t length = 0;
+};
+
+struct ObjectsRequest {
+  std::string type;
+  std::string name;
+  std::string group;
+  std::string after;
+  std::uint32_t limit = 100;
+};
+
+/// The head of `locks`.
+struct LocksRequest {
+  std::string name;
+  std::string group;
+  std::uint32_t limit = 100;
+};
+
+struct BufferOpen {
+  std::string name;  ///< Empty: anonymous.
+  std::uint64_t bytes = 0;
+  Create create = Create::open;
 };
 
 // The worker channel.

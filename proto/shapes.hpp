@@ -1,15 +1,17 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 
 #include "proto/fields.hpp"
 #include "proto/limits.hpp"
 #include "proto/message.hpp"
 
-/// The shape of every head: its fields' names, bounds and checks, each written once and walked by the codec's reader and
-/// by its writer. Only codec.cpp includes this. PROTOCOL.md, section 3, in the same order.
+/// The shape of every head: its fields' names, bounds and checks, each written once and walked by the codec's reader
+/// and by its writer. Only codec.cpp includes this. PROTOCOL.md, section 3, in the same order.
 ///
 /// `io.request()` comes first in what refuses unknown fields; `io.require(key)` comes right before a field that must be
 /// there; a free text is for people only and is cut if the head does not fit a frame.
@@ -17,6 +19,8 @@ namespace taskpool {
 
 inline constexpr std::uint32_t kMaxMs = static_cast<std::uint32_t>(kMaxDuration.count());
 inline constexpr std::uint64_t kAny64 = std::numeric_limits<std::uint64_t>::max();
+inline constexpr std::uint64_t kAny63 = std::numeric_limits<std::int64_t>::max();
+inline constexpr std::uint64_t kAny31 = std::numeric_limits<std::int32_t>::max();
 inline constexpr std::uint64_t kMaxPid = std::numeric_limits<std::int32_t>::max();
 inline constexpr std::uint64_t kMaxUid = std::numeric_limits<std::uint32_t>::max();
 inline constexpr int kMaxInt = std::numeric_limits<int>::max();
@@ -30,6 +34,7 @@ void shape(Io& io, std::type_identity<Hello>) {
   io.text("client", &Hello::client, kMaxClientNameBytes);
   io.texts("capabilities", &Hello::capabilities, kMaxNameBytes);
   io.text("worker_token", &Hello::worker_token, kMaxNameBytes);
+  io.text("resume", &Hello::resume, kMaxNameBytes);
 }
 
 template <class Io>
@@ -41,6 +46,8 @@ void shape(Io& io, std::type_identity<Limits>) {
   io.integer("prepared_calls", &Limits::prepared_calls, kAny64);
   io.integer("arena_bytes", &Limits::arena_bytes, kAny64);
   io.integer("detached_body_bytes", &Limits::detached_body_bytes, kAny64);
+  io.integer("store_value_bytes", &Limits::store_value_bytes, kAny64);
+  io.integer("session_grace_ms", &Limits::session_grace_ms, kAny64);
 }
 
 template <class Io>
@@ -55,6 +62,7 @@ void shape(Io& io, std::type_identity<Welcome>) {
   io.text("token", &Welcome::token, kMaxNameBytes);
   io.texts("capabilities", &Welcome::capabilities, kMaxNameBytes);
   io.object("limits", &Welcome::limits);
+  io.boolean("resumed", &Welcome::resumed);
 }
 
 template <class Io>
@@ -67,6 +75,7 @@ void shape(Io& io, std::type_identity<ErrorHead>) {
   io.text("task", &ErrorHead::task, kMaxNameBytes);
   io.integer("signal", &ErrorHead::signal);
   io.integer("exit_code", &ErrorHead::exit_code);
+  io.integer("index", &ErrorHead::index, kAny64);
 }
 
 template <class Io>
@@ -91,6 +100,7 @@ void shape(Io& io, std::type_identity<Call>) {
   io.text("name", &Call::name, kMaxNameBytes);
   io.boolean("announce", &Call::announce);
   io.raw("command", &Call::command, Json::value_t::object);
+  io.texts("refs", &Call::refs, kMaxNameBytes);
 }
 
 template <class Io>
@@ -219,6 +229,75 @@ void shape(Io& io, std::type_identity<LogRequest>) {
   io.request();
   io.require("task");
   io.text("task", &LogRequest::task, kMaxNameBytes);
+}
+
+// The store.
+
+inline constexpr std::array<std::string_view, 3> kCreateNames{"open", "exclusive", "never"};
+
+template <class Io>
+void shape(Io& io, std::type_identity<ObjectOpen>) {
+  io.request();
+  io.text("name", &ObjectOpen::name, kMaxNameBytes);
+  io.text("object", &ObjectOpen::object, kMaxNameBytes);
+  io.text("type", &ObjectOpen::type, kMaxNameBytes);
+  io.text("group", &ObjectOpen::group, kMaxNameBytes);
+  io.enumerator("create", &ObjectOpen::create, kCreateNames);
+  io.integer("maxsize", &ObjectOpen::maxsize, kAny63);
+  io.integer("value", &ObjectOpen::value, kAny31);
+  io.integer("parties", &ObjectOpen::parties, kAny31);
+  io.boolean("action", &ObjectOpen::action);
+  io.integer("lock", &ObjectOpen::lock, kMaxOpened);
+  io.element("typecode", &ObjectOpen::typecode);
+  io.integer("length", &ObjectOpen::length, kAny63);
+  io.check(
+      "type", [](const ObjectOpen& open) { return open.type.empty() != open.object.empty(); },
+      "want this or object, one of them");
+}
+
+template <class Io>
+void shape(Io& io, std::type_identity<ObjectOpened>) {
+  io.require("object");
+  io.text("object", &ObjectOpened::object, kMaxNameBytes);
+  io.require("id");
+  io.integer("id", &ObjectOpened::id, kAny64);
+  io.require("type");
+  io.text("type", &ObjectOpened::type, kMaxNameBytes);
+  io.require("offset");
+  io.integer("offset", &ObjectOpened::offset, kAny64);
+  io.require("segment");
+  io.integer("segment", &ObjectOpened::segment, kAny32);
+  io.require("segment_bytes");
+  io.integer("segment_bytes", &ObjectOpened::segment_bytes, kAny64);
+  io.boolean("created", &ObjectOpened::created);
+  io.element("typecode", &ObjectOpened::typecode);
+  io.integer("length", &ObjectOpened::length, kAny64);
+}
+
+template <class Io>
+void shape(Io& io, std::type_identity<ObjectsRequest>) {
+  io.request();
+  io.text("type", &ObjectsRequest::type, kMaxNameBytes);
+  io.text("name", &ObjectsRequest::name, kMaxNameBytes);
+  io.text("group", &ObjectsRequest::group, kMaxNameBytes);
+  io.text("after", &ObjectsRequest::after, kMaxNameBytes);
+  io.integer("limit", &ObjectsRequest::limit, kMaxRows);
+}
+
+template <class Io>
+void shape(Io& io, std::type_identity<LocksRequest>) {
+  io.request();
+  io.text("name", &LocksRequest::name, kMaxNameBytes);
+  io.text("group", &LocksRequest::group, kMaxNameBytes);
+  io.integer("limit", &LocksRequest::limit, kMaxRows);
+}
+
+template <class Io>
+void shape(Io& io, std::type_identity<BufferOpen>) {
+  io.request();
+  io.text("name", &BufferOpen::name, kMaxNameBytes);
+  io.integer("bytes", &BufferOpen::bytes, kMaxSegmentBytes);
+  io.enumerator("create", &BufferOpen::create, kCreateNames);
 }
 
 // The worker channel.

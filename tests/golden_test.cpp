@@ -10,6 +10,7 @@
 #include "proto/codec.hpp"
 #include "proto/fields.hpp"
 #include "proto/items.hpp"
+#include "proto/store_body.hpp"
 
 namespace taskpool {
 namespace {
@@ -85,9 +86,14 @@ Result<std::string> round_trip(Op op, std::string_view head) {
   switch (op) {
     case Op::hello: return decode_and_encode<Hello>(head);
     case Op::welcome: return decode_and_encode<Welcome>(head);
-    case Op::error: case Op::failed: case Op::run_failed: return decode_and_encode<ErrorHead>(head);
+    case Op::error:
+    case Op::failed:
+    case Op::run_failed: return decode_and_encode<ErrorHead>(head);
     case Op::room: return head.empty() ? decode_nothing(head) : decode_and_encode<ErrorHead>(head);
-    case Op::prepare: case Op::apply: case Op::map: case Op::run: return decode_and_encode<Call>(head);
+    case Op::prepare:
+    case Op::apply:
+    case Op::map:
+    case Op::run: return decode_and_encode<Call>(head);
     case Op::done: return decode_and_encode<Done>(head);
     case Op::progress: return decode_and_encode<Progress>(head);
     case Op::cancel: return decode_and_encode<Cancel>(head);
@@ -96,8 +102,11 @@ Result<std::string> round_trip(Op op, std::string_view head) {
     case Op::ps: return decode_and_encode<Ps>(head);
     case Op::failures: return decode_and_encode<Failures>(head);
     case Op::pool_open: return decode_and_encode<PoolOpen>(head);
-    case Op::pool_close: case Op::pool_pause: case Op::pool_resume: case Op::functions: case Op::workers:
-      return decode_and_encode<PoolName>(head);
+    case Op::pool_close:
+    case Op::pool_pause:
+    case Op::pool_resume:
+    case Op::functions:
+    case Op::workers: return decode_and_encode<PoolName>(head);
     case Op::pool_resize: return decode_and_encode<PoolResize>(head);
     case Op::drain: return decode_and_encode<Drain>(head);
     case Op::shutdown: return decode_and_encode<Shutdown>(head);
@@ -117,10 +126,29 @@ Result<std::string> round_trip(Op op, std::string_view head) {
     case Op::forked: return decode_and_encode<Forked>(head);
     case Op::fork_failed: return decode_and_encode<ForkFailed>(head);
     case Op::exited: return decode_and_encode<Exited>(head);
-    case Op::ok: case Op::forget: case Op::result: case Op::input: case Op::results: case Op::pools: case Op::stats:
-    case Op::reload: case Op::ping: case Op::arena_release: case Op::nested_wait: case Op::run_results:
-    case Op::want_room:
-      return decode_nothing(head);
+    case Op::object_open: return decode_and_encode<ObjectOpen>(head);
+    case Op::objects: return decode_and_encode<ObjectsRequest>(head);
+    case Op::locks: return decode_and_encode<LocksRequest>(head);
+    case Op::buffer_open: return decode_and_encode<BufferOpen>(head);
+    case Op::object_close:
+    case Op::object_delete:
+    case Op::store:
+    case Op::store_reply:
+    case Op::watch:
+    case Op::changed:
+    case Op::ok:
+    case Op::forget:
+    case Op::result:
+    case Op::input:
+    case Op::results:
+    case Op::pools:
+    case Op::stats:
+    case Op::reload:
+    case Op::ping:
+    case Op::arena_release:
+    case Op::nested_wait:
+    case Op::run_results:
+    case Op::want_room: return decode_nothing(head);
   }
   return fail(Errc::bad_message, "op without a head's struct");
 }
@@ -133,15 +161,43 @@ Result<void> check_run(const Prefix& prefix, std::span<const std::byte> body) {
   return check_items(prefix.flags, prefix.encoding, prefix.count, body.subspan(sizeof(RunHeader)));
 }
 
+Result<void> check_operations(const Prefix& prefix, std::span<const std::byte> body) {
+  store::OperationReader operations{body, prefix.count};
+  while (!operations.done())
+    if (const auto operation = operations.next(); !operation) return operation.error();
+  return {};
+}
+
+Result<void> check_results(const Prefix& prefix, std::span<const std::byte> body) {
+  store::ResultReader results{body, prefix.count};
+  while (!results.done()) {
+    const auto values = results.next_result();
+    if (!values) return values.error();
+    for (std::uint32_t value = 0; value < *values; ++value)
+      if (const auto read = results.next(); !read) return read.error();
+  }
+  return {};
+}
+
 /// PROTOCOL.md's rules for the body of each op.
 Result<void> check_body(const Prefix& prefix, std::span<const std::byte> body) {
   switch (prefix.op) {
-    case Op::apply: case Op::result: case Op::ok:
-      return check_single(prefix.flags, prefix.encoding, prefix.count, body);
-    case Op::map: case Op::input: case Op::results: case Op::run_results: case Op::arena_release:
-      return check_items(prefix.flags, prefix.encoding, prefix.count, body);
+    case Op::apply:
+    case Op::result:
+    case Op::ok: return check_single(prefix.flags, prefix.encoding, prefix.count, body);
+    case Op::map:
+    case Op::input:
+    case Op::results:
+    case Op::run_results:
+    case Op::arena_release: return check_items(prefix.flags, prefix.encoding, prefix.count, body);
     case Op::run: return check_run(prefix, body);
     case Op::room: return check_items(kInArena, Encoding::bytes, 1, body);
+    case Op::object_open:
+      return body.empty() ? Result<void>{} : check_single(prefix.flags, prefix.encoding, prefix.count, body);
+    case Op::store: return check_operations(prefix, body);
+    case Op::store_reply: return check_results(prefix, body);
+    case Op::watch:
+    case Op::changed: return {};
     case Op::want_room:
       if (body.size() != sizeof(std::uint64_t)) return fail(Errc::bad_message, "body: want a u64");
       return {};
@@ -192,8 +248,9 @@ std::vector<std::filesystem::path> golden_files() {
 BOOST_AUTO_TEST_SUITE(golden)
 
 BOOST_AUTO_TEST_CASE(every_file_decodes_and_encodes_back_to_itself) {
-  for (const auto& path : golden_files())
-    BOOST_TEST_CONTEXT(path.filename()) { check(load_golden(path)); }
+  for (const auto& path : golden_files()) BOOST_TEST_CONTEXT(path.filename()) {
+      check(load_golden(path));
+    }
 }
 
 BOOST_AUTO_TEST_CASE(every_op_has_a_file_of_its_name) {

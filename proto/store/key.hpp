@@ -8,13 +8,12 @@
 #include <string>
 #include <string_view>
 
+#include "proto/limits.hpp"
 #include "proto/result.hpp"
 
 /// Keys of dicts: one canonical sequence of bytes for each key, equal exactly when the keys are. PROTOCOL.md, "Keys".
 namespace taskpool::store {
 
-/// Largest key. Bytes, with its kind.
-inline constexpr std::size_t kMaxKeyBytes = 1024;
 /// Tuples in tuples.
 inline constexpr unsigned kMaxKeyDepth = 16;
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "proto/limits.hpp"
 #include "proto/result.hpp"
 #include "proto/store/key.hpp"
 #include "proto/store/layout.hpp"
@@ -20,13 +21,6 @@ namespace taskpool::store {
 /// Makes memory exist up to that many bytes from the segment's start (the daemon: fallocate). An error is answered as
 /// `store_full` with its detail, and changes nothing.
 using Extend = std::function<Result<void>(std::size_t bytes)>;
-
-/// Largest value of one entry. Bytes; larger data belongs in a buffer.
-inline constexpr std::size_t kMaxStoreValueBytes = 8u << 20;
-/// References that one value may name.
-inline constexpr std::size_t kMaxValueRefs = 4096;
-/// Words of one array.
-inline constexpr std::size_t kMaxArrayWords = kMaxStoreValueBytes / 8;
 
 struct SegmentSpec {
   std::uint64_t owner_uid = 0;

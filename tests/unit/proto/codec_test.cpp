@@ -33,17 +33,19 @@ void keeps(std::string_view head) {
 BOOST_AUTO_TEST_SUITE(codec)
 
 BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
-  keeps<Hello>(R"({"version":1,"client":"t","capabilities":["a","b"],"worker_token":"w"})");
+  keeps<Hello>(R"({"version":1,"client":"t","capabilities":["a","b"],"worker_token":"w","resume":"r"})");
   keeps<Welcome>(
       R"({"version":1,"build":"b","daemon_version":"0.1","pid":2,"uid":1000,"session":3,"token":"t","capabilities":["a"],
           "limits":{"frame_body_bytes":1,"inline_item_bytes":2,"session_queued_bytes":3,"session_result_bytes":4,
-                    "prepared_calls":5,"arena_bytes":6,"detached_body_bytes":7}})");
+                    "prepared_calls":5,"arena_bytes":6,"detached_body_bytes":7,"store_value_bytes":8,
+                    "session_grace_ms":9},"resumed":true})");
   keeps<ErrorHead>(
-      R"({"code":"worker_lost","detail":"d","type":"T","traceback":"tb","task":"1-2","signal":9,"exit_code":-1})");
+      R"({"code":"worker_lost","detail":"d","type":"T","traceback":"tb","task":"1-2","signal":9,"exit_code":-1,
+          "index":0})");
   keeps<Call>(
       R"({"function":"f","pool":"p","timeout_ms":1,"soft_timeout_ms":2,"retries":3,"lost_retries":4,"retry_delay_ms":5,
           "priority":-6,"detached":true,"idempotency_key":"k","chunk":7,"stop_on_error":true,"result_element":"f64",
-          "name":"n","announce":true,"command":{"cwd":"/"}})");
+          "name":"n","announce":true,"command":{"cwd":"/"},"refs":["u1-2"]})");
   keeps<Done>(R"({"total":10,"succeeded":7,"failed":2,"cancelled":1})");
   keeps<Progress>(R"({"task":"1-2","index":3,"done":0.5,"total":2.5,"message":"m"})");
   keeps<Cancel>(R"({"request":18446744073709551615,"force":true})");
@@ -56,6 +58,16 @@ BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
       R"({"name":"n","runtime":"python","workers":2,"modules":["a","b"],"environment":{"A":"1","B":""},"cwd":"/tmp",
           "initializer":"i","initializer_arguments":[1,"x",null],"max_tasks_per_worker":3,"max_worker_memory":4,
           "timeout_ms":5,"priority":6,"max_queued":7})");
+  keeps<ObjectOpen>(
+      R"({"name":"n","type":"array","group":"g","create":"exclusive","maxsize":1,"value":2,"parties":3,"action":true,
+          "lock":4,"typecode":"f64","length":5})");
+  keeps<ObjectOpen>(R"({"object":"u1-2","create":"never"})");
+  keeps<ObjectOpened>(
+      R"({"object":"u1-2","id":2,"type":"array","offset":3,"segment":4,"segment_bytes":5,"created":true,
+          "typecode":"i8","length":6})");
+  keeps<ObjectsRequest>(R"({"type":"dict","name":"n","group":"g","after":"u1-2","limit":1})");
+  keeps<LocksRequest>(R"({"name":"n","group":"g","limit":1})");
+  keeps<BufferOpen>(R"({"name":"n","bytes":1,"create":"never"})");
   keeps<PoolName>(R"({"pool":"p","terminate":true})");
   keeps<PoolResize>(R"({"pool":"p","workers":1024})");
   keeps<Drain>(R"({"timeout_ms":2147483647})");
@@ -70,15 +82,15 @@ BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
   keeps<WorkerReady>(R"({"pid":1})");
   keeps<WorkerFailed>(R"({"detail":"d","traceback":"t"})");
   keeps<Start>(R"({"runtime":"native","modules":["a"],"spool":"/s"})");
-  keeps<Ready>(R"({"functions":[{"name":"f","signature":"int -> int","doc":"d","array":true},{"name":"g"}],"open":true})");
+  keeps<Ready>(
+      R"({"functions":[{"name":"f","signature":"int -> int","doc":"d","array":true},{"name":"g"}],"open":true})");
   keeps<StartFailed>(R"({"detail":"d"})");
   keeps<Fork>(
       R"({"worker":1,"token":"t","task_prefix":"x-","socket":"/s","environment":{"A":"1"},"cwd":"/","initializer":"i",
           "initializer_arguments":[],"oom_score_adj":-500})");
   keeps<Forked>(R"({"worker":1,"pid":2})");
   keeps<ForkFailed>(R"({"worker":1,"detail":"d"})");
-  keeps<Exited>(
-      R"({"worker":1,"pid":2,"exit_code":3,"signal":9,"user_us":4,"system_us":5,"max_rss_bytes":6})");
+  keeps<Exited>(R"({"worker":1,"pid":2,"exit_code":3,"signal":9,"user_us":4,"system_us":5,"max_rss_bytes":6})");
 }
 
 BOOST_AUTO_TEST_CASE(defaults_are_left_out_and_filled_in) {
@@ -147,7 +159,8 @@ BOOST_AUTO_TEST_CASE(each_bound_is_the_last_value_that_passes) {
   BOOST_TEST(call(R"("result_element":"json")") == "result_element: not the name of an element type");
   BOOST_TEST(call(R"("result_element":"")") == "");
 
-  BOOST_TEST(wrong<Hello>(R"({"version":1,"client":")" + std::string(65, 'c') + "\"}") == "client: longer than 64 bytes");
+  BOOST_TEST(wrong<Hello>(R"({"version":1,"client":")" + std::string(65, 'c') + "\"}") ==
+             "client: longer than 64 bytes");
   BOOST_TEST(wrong<Ps>(R"({"limit":1001})") == "limit: above 1000");
   BOOST_TEST(wrong<Ps>(R"({"state":"asleep"})") == "state: \"asleep\" is none of its values");
   BOOST_TEST(wrong<Report>(R"({"level":"loud"})") == "level: \"loud\" is none of its values");
@@ -208,7 +221,8 @@ BOOST_AUTO_TEST_CASE(text_that_is_not_utf8_is_repaired) {
 }
 
 BOOST_AUTO_TEST_CASE(numbers_that_json_cannot_say_are_left_out) {
-  const Progress progress{.task = "1-2", .index = {}, .done = std::nan(""), .total = std::numeric_limits<double>::infinity()};
+  const Progress progress{
+      .task = "1-2", .index = {}, .done = std::nan(""), .total = std::numeric_limits<double>::infinity()};
   BOOST_TEST(encode(progress) == R"({"task":"1-2"})");
 }
 
