@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,17 +15,15 @@
 /// The seam of the daemon's side of the store. Three parts meet here:
 ///
 /// - the server (server/op_store.cpp) reads frames and implements Client;
-/// - Objects (this file) owns segments, resolves numbers to objects, does reads and writes, keeps names, pins and
-/// versions;
+/// - Store (store.hpp) owns the domains (domain.hpp: a segment and its writer each), resolves numbers to objects, does
+/// reads and writes, keeps names, pins and versions;
 /// - Primitives does the operations of kind `control`: whatever waits, is held by somebody, or is woken.
 ///
 /// One thread, so nothing here locks. A session is known to segments by the id of its record, an object of type
 /// `session` that is made when the session first needs one: `owner.session` of primitive.hpp.
 namespace taskpool::store {
 
-class Segment;
-class Transaction;
-class Objects;
+class Domain;
 
 /// A session, as the store sees it. The server's Session implements the answers.
 class Client {
@@ -51,7 +50,7 @@ class Client {
 /// One object that the daemon has to do with now: opened, waited for, watched or being worked on. There is one of each
 /// for all its users; it stays where it is until it is told gone.
 struct Object {
-  Segment* segment = nullptr;
+  Domain* domain = nullptr;
   std::uint64_t id = 0;
   std::uint64_t offset = 0;  ///< Of its record.
   ObjectType type = ObjectType::dict;
@@ -91,7 +90,7 @@ class Reply {
 struct LockRow {
   ObjectPtr object;
   struct Party {
-    std::uint64_t session = 0;  ///< A record's id; Objects knows which session that is.
+    std::uint64_t session = 0;  ///< A record's id; the Store knows which session that is.
     std::uint32_t thread = 0;
     std::uint64_t since_ms = 0;  ///< For how long.
     std::uint32_t depth = 0;
@@ -116,23 +115,23 @@ class PrimitivesBase {
   virtual bool cancel(std::uint64_t owner_session, std::uint64_t request) = 0;
   /// A session has ended for good: it releases, breaks and forgets. Also for records that a restart left and nobody
   /// resumed.
-  virtual void end_session(Segment& segment, std::uint64_t owner_session) = 0;
+  virtual void end_session(Domain& domain, std::uint64_t owner_session) = 0;
   /// The object is about to go: who waits gets `unknown_object`.
   virtual void remove(const Object& object) = 0;
   /// Its items were changed by another than this: a queue was cleared.
   virtual void items_changed(const ObjectPtr& object) = 0;
   /// Where anybody holds or waits, of one segment.
-  virtual std::vector<LockRow> locks(Segment& segment) = 0;
+  virtual std::vector<LockRow> locks(Domain& domain) = 0;
 };
 
-/// What Primitives asks of Objects.
-class ObjectsBase {
+/// What Primitives asks of the Store.
+class StoreBase {
  public:
-  virtual ~ObjectsBase() = default;
+  virtual ~StoreBase() = default;
   /// The daemon's view of an object of a segment, or null: it is gone.
-  virtual ObjectPtr find(Segment& segment, std::uint64_t id) = 0;
+  virtual ObjectPtr find(Domain& domain, std::uint64_t id) = 0;
   /// All objects of one type of a segment: after a restart.
-  virtual std::vector<ObjectPtr> all(Segment& segment, ObjectType type) = 0;
+  virtual std::vector<ObjectPtr> all(Domain& domain, ObjectType type) = 0;
   /// Whether nobody may write to it now: work in slices or a reader's hold. `call` is called when that is over.
   virtual bool is_held(const Object& object) const = 0;
   virtual void when_free(const ObjectPtr& object, std::function<void()> call) = 0;
