@@ -2,10 +2,11 @@
 
 #include <algorithm>
 
+#include "client/cpp/job.hpp"
 #include "client/cpp/session.hpp"
 #include "client/cpp/stream_job.hpp"
-#include "client/cpp/waiting.hpp"
 #include "client/cpp/to_ms.hpp"
+#include "client/cpp/waiting.hpp"
 #include "proto/codec.hpp"
 
 namespace taskpool {
@@ -77,7 +78,8 @@ Result<Pool> Client::open_pool(const PoolOptions& options) const {
   open.max_queued = options.max_queued;
   if (options.stdio.size() > 3) return fail(Errc::bad_argument, "stdio: more than three descriptors");
   const auto connection = session_->connection();
-  auto name = field<std::string>(read_reply(connection->ask(Op::pool_open, encode(open), false, options.stdio)), "pool");
+  auto name =
+      field<std::string>(read_reply(connection->ask(Op::pool_open, encode(open), false, options.stdio)), "pool");
   if (!name) return name.error();
   auto owned = std::make_shared<client::OwnedPool>(session_, *name, connection->epoch());
   return Pool{session_, std::move(*name), std::move(owned)};
@@ -124,7 +126,21 @@ Result<std::string> Client::submit(Call call, const Item& item) const {
 
 Result<std::string> Client::submit_map(Call call, const std::function<std::optional<Item>()>& feed) const {
   call.detached = true;
-  return field<std::string>(read_reply(session_->connection()->submit_job(encode(call), feed)), "task");
+  const auto connection = session_->connection();
+  const auto job = std::make_shared<client::DetachedJob>(destination(call));
+  connection->open_job(job);
+  std::optional<Error> refused;
+  while (!refused && !job->ended()) {
+    const auto item = feed();
+    if (!item) break;
+    if (auto added = job->add(*connection, *item); !added) refused = added.error();
+  }
+  job->finish(*connection);
+  (void)connection->wait(*job, {});
+  auto task = field<std::string>(read_reply(job->take()), "task");
+  if (!task || !refused) return task;
+  (void)cancel(*task, true);  // what there is of it is not what was wanted
+  return *refused;
 }
 
 Result<nlohmann::json> Client::wait(const std::string& task, std::chrono::milliseconds timeout) const {
@@ -141,7 +157,8 @@ Result<Body> Client::fetch(const std::string& task, bool keep) const {
   return session_->connection()->ask(Op::fetch, encode(fetch), keep);
 }
 
-MapStream Client::fetch_all(const std::string& task, bool keep, std::uint64_t index, const StreamOptions& options) const {
+MapStream Client::fetch_all(const std::string& task, bool keep, std::uint64_t index,
+                            const StreamOptions& options) const {
   Fetch fetch;
   fetch.task = task;
   fetch.keep = keep;

@@ -3,6 +3,8 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "client/cpp/environment.hpp"
 #include "client/cpp/fork_generation.hpp"
 
@@ -82,6 +84,7 @@ std::shared_ptr<Pending> Connection::find(std::uint64_t request) const {
 void Connection::end(Pending& pending) {
   for (const auto& place : pending.places) free_locked(place);
   pending.places.clear();
+  let_go(pending);
   if (pending.request != 0) {
     auto& slot = slots_[slot_of(pending.request)];
     if (slot.pending.use_count() > 0) ended_.push_back(std::move(slot.pending));
@@ -95,6 +98,32 @@ void Connection::end(Pending& pending) {
 void Connection::notify(Pending& pending) {
   for (auto* follower : followers_)
     if (follower->pending == &pending) follower->wake.notify_one();
+}
+
+bool Connection::keep(Pending& pending, std::size_t bytes) {
+  if (bytes > options_.resend_bytes - std::min(kept_bytes_, options_.resend_bytes)) return false;
+  kept_bytes_ += bytes;
+  pending.kept_bytes += bytes;
+  return true;
+}
+
+void Connection::let_go(Pending& pending) { kept_bytes_ -= std::exchange(pending.kept_bytes, 0); }
+
+void Connection::want_pump(Pending& pending) {
+  if (std::exchange(pending.is_waiting, true)) return;
+  waiting_.push_back(pending.request);
+}
+
+void Connection::pump_all() {
+  // Each gets its turn; one that still waits goes to the back.
+  for (auto turns = waiting_.size(); turns > 0 && state_ == State::connected; --turns) {
+    const auto request = waiting_.front();
+    waiting_.pop_front();
+    const auto pending = find(request);
+    if (!pending) continue;
+    pending->is_waiting = false;
+    if (pending->pump(*this)) want_pump(*pending);
+  }
 }
 
 void Connection::refuse(Reply& reply, const Error& why) {

@@ -66,8 +66,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Any other request with one reply, waiting for it. `again`: it may be sent twice without harm.
   Result<Body> ask(Op op, const std::string& head, bool again, std::span<const int> fds = {},
                    std::vector<Fd>* got = nullptr);
-  /// Opens a detached job with the items that `feed` gives until it gives nothing. It is called without the lock.
-  Result<Body> submit_job(const std::string& head, const std::function<std::optional<Item>()>& feed);
   /// The same as ask() without waiting, for what nobody waits for: its reply is dropped.
   void tell(Op op, const std::string& head);
   Result<std::uint64_t> cancel(Pending& pending, bool force);
@@ -81,7 +79,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool wait(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true);
   /// The same for one who is not to read meanwhile, because what it waits for is another thread's to do: a thread that
   /// reads cannot be woken.
-  void wait_passively(Lock& lock, Pending& pending, const std::function<bool()>& is_true);
+  bool wait_passively(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true);
   /// Wakes the threads that follow `pending`. Locked.
   void notify(Pending& pending);
   Lock lock() { return Lock{mutex_}; }
@@ -108,10 +106,29 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<Pending> find(std::uint64_t request) const;
   /// Whether `bytes` more of unfinished items fit what the daemon keeps for this session. Locked.
   bool may_queue(std::size_t bytes) const { return queued_bytes_ == 0 || queued_bytes_ + bytes <= queue_limit_; }
-  void queued(std::size_t bytes) { queued_bytes_ += bytes; }
-  void unqueued(std::size_t bytes) { queued_bytes_ -= bytes; }
-  /// Asks for `job.pump()` when the queue has room. Locked.
-  void want_room(const std::shared_ptr<Job>& job) { hungry_.push_back(job); }
+  /// Whether all that is queued belongs to jobs whose outcomes come at their ends: then waiting for room is of no use.
+  bool is_queue_silent() const { return queued_bytes_ == silent_bytes_; }
+  void queued(std::size_t bytes, bool silent) {
+    queued_bytes_ += bytes;
+    if (silent) silent_bytes_ += bytes;
+  }
+  void unqueued(std::size_t bytes, bool silent) {
+    queued_bytes_ -= bytes;
+    if (silent) silent_bytes_ -= bytes;
+  }
+  /// Asks for `pending.pump()` whenever something came, and after a reconnection, until it says that it is done.
+  /// Locked.
+  void want_pump(Pending& pending);
+  /// Asks for `job.all_read()` once the daemon has read all that was appended until now, and gives `places` back then.
+  /// Locked.
+  void mark(const std::shared_ptr<Job>& job, std::vector<UpPlace> places);
+  /// Whether so much of its input may be kept to be sent again: the client keeps no more than
+  /// ClientOptions::resend_bytes. Locked, as the next.
+  bool keep(Pending& pending, std::size_t bytes);
+  /// What was kept of it has been dropped.
+  void let_go(Pending& pending);
+  /// Makes this error its end. Locked.
+  void refuse(Reply& reply, const Error& why);
   /// The number of a prepared call in this connection, sending it first if need be; 0 if all numbers are taken. Locked.
   std::uint32_t number_of(const std::shared_ptr<Prepared>& prepared);
   /// Leaves a callback to be run without the lock. Locked.
@@ -123,6 +140,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Result<UpBuffer> up_buffer(std::size_t bytes);
   /// Takes a place in the up arena; opens a segment, or waits for places to be freed, if there is none.
   Result<UpPlace> allocate(Lock& lock, std::uint64_t bytes);
+  /// The same without waiting: nothing if there is none now. Its caller is in pump(). Locked.
+  Result<std::optional<UpPlace>> try_allocate(std::uint64_t bytes);
+  /// Copies into a place; returns the segment. Locked.
+  std::shared_ptr<Mapping> copy_to(const UpPlace& place, std::span<const std::byte> bytes);
   /// Copies into it, without the lock meanwhile: the place may be of a broken connection afterwards.
   void fill(Lock& lock, const UpPlace& place, std::span<const std::byte> bytes);
   /// Frees what allocate() returned. Locked.
@@ -159,11 +180,24 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::condition_variable wake;
   };
   enum class State { broken, connecting, connected, closed };
+  /// Descriptors of a frame that is not sent: the caller's, who waits for the reply.
+  struct Riding {
+    std::size_t at;  ///< Of out_, where the frame begins.
+    std::span<const int> fds;
+  };
+  /// The daemon gives no up segment for so many bytes.
+  struct Refusal {
+    Error why;
+    std::uint64_t bytes;
+    std::uint64_t frees;  ///< frees_ then.
+  };
   class NestedWait;
+  class Mark;
+  class SegmentRequest;
 
   // connection.cpp
   void register_request(const std::shared_ptr<Pending>& pending);
-  void refuse(Reply& reply, const Error& why);
+  void pump_all();
 
   // connection_calls.cpp
   void submit(Lock& lock, const std::shared_ptr<Reply>& reply, const Destination& to, const Item& item);
@@ -171,6 +205,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
               Encoding encoding);
   void submit_frame(const std::shared_ptr<Reply>& reply, const Destination& to, Prefix prefix,
                     std::span<const std::byte> body);
+  void keep_region(Reply& reply, const Destination& to, const std::shared_ptr<Mapping>& mapping, const ArenaRef& ref);
   /// Whether a call to this destination can start; ends `reply` with the error if not.
   bool may_start(Lock& lock, Reply& reply, std::uint64_t pool_epoch);
   Result<Body> wait_and_take(Lock& lock, Reply& reply);
@@ -182,18 +217,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void append_prepare(const std::shared_ptr<Prepared>& prepared);
 
   // connection_io.cpp
-  std::size_t unsent() const { return out_.size() - sent_; }
-  void write_out();
-  void send_with_fds(Lock& lock, std::span<const int> fds);
   void read_once(Lock& lock, const Deadline& deadline);
   Result<Socket::Event> receive(Socket& socket, const Deadline& deadline, bool for_write, bool spin);
   Result<void> dispatch_all();
   Result<void> dispatch(const FrameView& frame);
   void follow(Lock& lock, Pending& pending, const Deadline& deadline);
-  void wake_next_leader();
+  void pass_on();
   void run_callbacks(Lock& lock);
+
+  // connection_write.cpp
+  std::size_t unsent() const { return out_.size() - sent_; }
+  void write_out();
+  void wait_writable(Lock& lock, const Deadline& deadline);
   void append_releases();
-  void pump_jobs();
 
   // connection_link.cpp
   Result<void> ensure_connected(Lock& lock, const Deadline& deadline = {});
@@ -204,7 +240,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void abandon_all(const Error& why);
 
   // connection_arena.cpp
-  Result<void> open_segment(Lock& lock, std::uint64_t bytes);
+  void up_changed();
+  Result<std::optional<UpPlace>> try_place(std::uint64_t bytes);
   Result<void> add_down_segment(const FrameView& frame, std::span<Fd> fds);
   const std::shared_ptr<Mapping>& segment_of(const UpPlace& place) const;
   Result<UpPlace> take_place(Lock& lock, std::uint64_t bytes);
@@ -228,6 +265,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   ByteBuffer out_;  ///< Whole frames, of which sent_ bytes are written. While broken: what to send later.
   std::size_t sent_ = 0;
+  std::deque<Riding> riding_;
+  bool writing_ = false;  ///< Somebody waits for the socket to take bytes, while another reads.
+  Reply written_;         ///< Never sent: who waits for these two follows this.
 
   // Used by the leader without the lock.
   bool reading_ = false;
@@ -247,13 +287,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   std::size_t queue_limit_ = 0;
   std::size_t queued_bytes_ = 0;
-  std::deque<std::weak_ptr<Job>> hungry_;
+  std::size_t silent_bytes_ = 0;  ///< Of them.
+  std::size_t kept_bytes_ = 0;
+  std::deque<std::uint64_t> waiting_;  ///< Requests to pump.
 
   ArenaSpace up_;
   std::map<std::uint32_t, std::shared_ptr<Mapping>> up_segments_;
   std::map<std::uint32_t, std::shared_ptr<Mapping>> down_segments_;
   std::size_t places_in_flight_ = 0;  ///< Up places that a task's end will free.
   std::uint64_t frees_ = 0;           ///< Counts places given back.
+  std::uint64_t up_changes_ = 0;      ///< Counts these, and segments that came or were refused.
+  std::optional<Refusal> refused_;    ///< The last one.
   bool opening_segment_ = false;
   Reply place_freed_;  ///< Never sent: who waits for a place or a segment follows this.
   std::vector<ArenaRef> releases_;

@@ -16,79 +16,108 @@ std::uint64_t whole_pages(std::uint64_t bytes) { return (bytes + kPageBytes - 1)
 
 }  // namespace
 
+/// Asks for a segment that has room for some bytes: a generous one, or, where that is refused, one that just fits.
+class Connection::SegmentRequest final : public Pending {
+ public:
+  SegmentRequest(std::uint64_t generous, std::uint64_t fits) : size_{generous}, fits_{fits} { bound = true; }
+
+  void ask(Connection& connection) const {
+    Prefix prefix;
+    prefix.op = Op::arena_open;
+    prefix.request = request;
+    ArenaSegment wanted;
+    wanted.bytes = size_;
+    connection.append(prefix, encode(wanted), {});
+  }
+  Result<bool> accept(Connection& connection, const FrameView& frame, std::span<Fd> fds) override {
+    if (frame.prefix.op == Op::error) {
+      const auto error = decode<ErrorHead>(frame.head);
+      if (!error) return error.error();
+      if (std::exchange(size_, fits_) != fits_) {
+        ask(connection);
+        return false;
+      }
+      refuse(connection, to_error(*error));
+    } else if (auto added = add(connection, frame, fds); !added) {
+      refuse(connection, added.error());
+    }
+    close(connection);
+    return true;
+  }
+  void abandon(Connection& connection, const ErrorHead&, bool) override { close(connection); }
+
+ private:
+  Result<void> add(Connection& connection, const FrameView& frame, std::span<Fd> fds) const {
+    const auto segment = decode<ArenaSegment>(frame.body.empty() ? frame.head : as_text(frame.body));
+    if (!segment) return segment.error();
+    if (frame.prefix.op != Op::ok || fds.size() != 1 || segment->bytes < size_ ||
+        connection.up_segments_.contains(segment->segment))
+      return fail(Errc::bad_message, "arena_open: not a new segment of that size");
+    auto mapping = Mapping::map(fds[0], segment->segment, segment->bytes, true, connection.epoch_);
+    if (!mapping) return mapping.error();
+    connection.up_.add(segment->segment, segment->bytes);
+    connection.up_segments_.emplace(segment->segment, std::move(*mapping));
+    return {};
+  }
+  void refuse(Connection& connection, const Error& why) const {
+    connection.refused_ = Refusal{why, fits_, connection.frees_};
+  }
+  static void close(Connection& connection) {
+    connection.opening_segment_ = false;
+    connection.up_changed();
+  }
+
+  std::uint64_t size_;
+  const std::uint64_t fits_;
+};
+
+/// Wakes who waits for a place.
+void Connection::up_changed() {
+  ++up_changes_;
+  notify(place_freed_);
+}
+
 Result<UpPlace> Connection::allocate(Lock& lock, std::uint64_t bytes) {
   auto place = take_place(lock, bytes);
   if (place) ++places_in_flight_;
   return place;
 }
 
-Result<UpPlace> Connection::take_place(Lock& lock, std::uint64_t bytes) {
-  const auto epoch = epoch_;
-  if (bytes > kMaxSegmentBytes)
-    return fail(Errc::body_too_large, std::to_string(bytes) + " bytes, at most " + std::to_string(kMaxSegmentBytes));
-  for (;;) {
-    if (state_ != State::connected || epoch != epoch_) return fail(Errc::daemon_gone, "the connection broke");
-    if (const auto place = up_.allocate(bytes)) return UpPlace{*place, epoch_};
-    if (opening_segment_) {
-      wait(lock, place_freed_, {}, [&] { return !opening_segment_ || epoch != epoch_; });
-      continue;
-    }
-    const auto freed = frees_;
-    const auto opened = open_segment(lock, bytes);
-    if (opened) continue;
-    if (places_in_flight_ == 0 || epoch != epoch_) return opened.error();
-    // The daemon gives no more: some task's end makes room. `freed` was read before, so what was freed meanwhile
-    // counts.
-    wait(lock, place_freed_, {}, [&] { return frees_ != freed || epoch != epoch_; });
-  }
+Result<std::optional<UpPlace>> Connection::try_allocate(std::uint64_t bytes) {
+  auto place = try_place(bytes);
+  if (place && *place) ++places_in_flight_;
+  return place;
 }
 
-/// Asks for a segment that has room for `bytes`: a generous one, or, where that is refused, one that just fits.
-Result<void> Connection::open_segment(Lock& lock, std::uint64_t bytes) {
+Result<std::optional<UpPlace>> Connection::try_place(std::uint64_t bytes) {
+  if (bytes > kMaxSegmentBytes)
+    return fail(Errc::body_too_large, std::to_string(bytes) + " bytes, at most " + std::to_string(kMaxSegmentBytes));
+  if (const auto place = up_.allocate(bytes)) return std::optional{UpPlace{*place, epoch_}};
+  if (opening_segment_) return std::optional<UpPlace>{};
+  if (refused_ && refused_->frees == frees_ && bytes >= refused_->bytes) {
+    // The daemon gives no more: some task's end makes room, if there is one.
+    if (places_in_flight_ > 0) return std::optional<UpPlace>{};
+    return std::exchange(refused_, std::nullopt)->why;  // the next who asks may be luckier
+  }
   const auto fits = whole_pages(bytes);
   const auto generous = std::max(fits, std::clamp(up_.total_bytes(), kFirstSegmentBytes, kMaxGrowthBytes));
+  const auto request = std::make_shared<SegmentRequest>(generous, fits);
   opening_segment_ = true;
-  Result<void> opened;
-  for (const auto size : {generous, fits}) {
-    Reply reply;
-    register_request(std::shared_ptr<Reply>{std::shared_ptr<void>{}, &reply});
-    reply.bound = true;
-    Prefix prefix;
-    prefix.op = Op::arena_open;
-    prefix.request = reply.request;
-    ArenaSegment wanted;
-    wanted.bytes = size;
-    append(prefix, encode(wanted), {});
-    const auto epoch = epoch_;
-    wait(lock, reply, {}, [&reply] { return reply.ended(); });
-    const auto body = reply.take();
-    opened = {};
-    if (!body) {
-      opened = body.error();
-      if (generous == fits || epoch != epoch_) break;
-      continue;
-    }
-    const auto segment = decode<ArenaSegment>(body->text());
-    if (!segment) {
-      opened = segment.error();
-    } else if (reply.fds.size() != 1 || segment->bytes < size || up_segments_.contains(segment->segment)) {
-      opened = fail(Errc::bad_message, "arena_open: not a new segment of that size");
-    } else if (epoch != epoch_) {
-      opened = fail(Errc::daemon_gone, "the connection broke");
-    } else {
-      auto mapping = Mapping::map(reply.fds[0], segment->segment, segment->bytes, true, epoch_);
-      if (mapping) {
-        up_.add(segment->segment, segment->bytes);
-        up_segments_.emplace(segment->segment, std::move(*mapping));
-      } else {
-        opened = mapping.error();
-      }
-    }
-    break;
+  register_request(request);
+  request->ask(*this);
+  return std::optional<UpPlace>{};
+}
+
+Result<UpPlace> Connection::take_place(Lock& lock, std::uint64_t bytes) {
+  const auto epoch = epoch_;
+  for (;;) {
+    if (state_ != State::connected || epoch != epoch_) return fail(Errc::daemon_gone, "the connection broke");
+    const auto place = try_place(bytes);
+    if (!place) return place.error();
+    if (*place) return **place;
+    const auto changes = up_changes_;
+    wait(lock, place_freed_, {}, [&] { return up_changes_ != changes || epoch != epoch_; });
   }
-  opening_segment_ = false;
-  notify(place_freed_);
-  return opened;
 }
 
 const std::shared_ptr<Mapping>& Connection::segment_of(const UpPlace& place) const {
@@ -102,12 +131,18 @@ void Connection::fill(Lock& lock, const UpPlace& place, std::span<const std::byt
   lock.lock();
 }
 
+std::shared_ptr<Mapping> Connection::copy_to(const UpPlace& place, std::span<const std::byte> bytes) {
+  const auto& segment = segment_of(place);
+  std::memcpy(segment->bytes().subspan(place.ref.offset).data(), bytes.data(), bytes.size());
+  return segment;
+}
+
 void Connection::free_locked(const UpPlace& place) {
   if (place.epoch != epoch_) return;
   up_.free(place.ref);
   --places_in_flight_;
   ++frees_;
-  notify(place_freed_);
+  up_changed();
 }
 
 void Connection::free(const UpBuffer& buffer) {
@@ -118,7 +153,7 @@ void Connection::free(const UpBuffer& buffer) {
   ref.bytes = buffer.place_bytes_;
   up_.free(ref);
   ++frees_;
-  notify(place_freed_);
+  up_changed();
 }
 
 Result<UpBuffer> Connection::up_buffer(std::size_t bytes) {

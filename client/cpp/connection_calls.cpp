@@ -36,6 +36,7 @@ void Connection::submit(Lock& lock, const std::shared_ptr<Reply>& reply, const D
   prefix.flags = kInArena;
   const ArenaRef ref{place->ref.segment, place->ref.offset, item.bytes.size()};
   submit_frame(reply, to, prefix, std::as_bytes(std::span{&ref, 1}));
+  keep_region(*reply, to, segment_of(*place), ref);
 }
 
 void Connection::submit(Lock& lock, const std::shared_ptr<Reply>& reply, const Destination& to,
@@ -55,6 +56,7 @@ void Connection::submit(Lock& lock, const std::shared_ptr<Reply>& reply, const D
   reply->bound = true;
   const auto ref = argument.mapping_->reference_to(bytes);
   submit_frame(reply, to, prefix, std::as_bytes(std::span{&ref, 1}));
+  keep_region(*reply, to, argument.mapping_, ref);
 }
 
 void Connection::submit_frame(const std::shared_ptr<Reply>& reply, const Destination& to, Prefix prefix,
@@ -67,12 +69,21 @@ void Connection::submit_frame(const std::shared_ptr<Reply>& reply, const Destina
   if (to.prepared) prefix.target = number_of(to.prepared);
   const std::string_view head = prefix.target != 0 ? std::string_view{} : to.prepared ? to.prepared->head : to.head;
   append(prefix, head, body);
-  if (!to.repeatable || reply->bound) return;
+  if (!to.repeatable || (!reply->bound && !keep(*reply, head.size() + body.size()))) return;
   auto& extras = reply->extras();
   extras.repeatable = true;
   extras.prefix = prefix;
   extras.head = head;
-  extras.body.assign(body.begin(), body.end());
+  if (!reply->bound) extras.body.assign(body.begin(), body.end());
+}
+
+/// Where the argument lies that was just submitted, so that it can be sent again. Costs nothing: the region is taken
+/// until the call's end anyway.
+void Connection::keep_region(Reply& reply, const Destination& to, const std::shared_ptr<Mapping>& mapping,
+                             const ArenaRef& ref) {
+  if (!to.repeatable) return;
+  reply.extras().mapping = mapping;
+  reply.extras().region = mapping->bytes().subspan(ref.offset, ref.bytes);
 }
 
 Result<Body> Connection::wait_and_take(Lock& lock, Reply& reply) {
@@ -131,12 +142,12 @@ Result<Body> Connection::ask(Op op, const std::string& head, bool again, std::sp
   Reply reply;
   Lock lock{mutex_};
   if (may_start(lock, reply, 0)) {
-    if (!fds.empty()) drain(lock, 0);
     register_request(std::shared_ptr<Reply>{std::shared_ptr<void>{}, &reply});
     Prefix prefix;
     prefix.op = op;
     prefix.request = reply.request;
     prefix.fds = static_cast<std::uint8_t>(fds.size());
+    if (!fds.empty()) riding_.push_back({out_.size(), fds});
     append(prefix, head, {});
     reply.bound = !fds.empty();
     if (again) {
@@ -145,7 +156,6 @@ Result<Body> Connection::ask(Op op, const std::string& head, bool again, std::sp
       extras.prefix = prefix;
       extras.head = head;
     }
-    if (!fds.empty()) send_with_fds(lock, fds);
   }
   auto body = wait_and_take(lock, reply);
   if (got != nullptr) *got = std::move(reply.fds);

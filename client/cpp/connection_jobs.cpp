@@ -4,6 +4,33 @@
 
 namespace taskpool::client {
 
+/// A request whose answer tells that what was sent before it has been read.
+class Connection::Mark final : public Pending {
+ public:
+  explicit Mark(std::shared_ptr<Job> job) : job_{std::move(job)}, resends_{job_ ? job_->resends : 0} {}
+
+  Result<bool> accept(Connection& connection, const FrameView&, std::span<Fd>) override {
+    if (job_ && job_->resends == resends_) job_->all_read(connection);
+    return true;
+  }
+  void abandon(Connection&, const ErrorHead&, bool) override {}
+
+ private:
+  const std::shared_ptr<Job> job_;
+  const unsigned resends_;  ///< Of the job: what it sent then is what was read.
+};
+
+void Connection::mark(const std::shared_ptr<Job>& job, std::vector<UpPlace> places) {
+  const auto mark = std::make_shared<Mark>(job);
+  register_request(mark);
+  mark->bound = !places.empty();
+  mark->places = std::move(places);
+  Prefix prefix;
+  prefix.op = Op::ping;
+  prefix.request = mark->request;
+  append(prefix, {}, {});
+}
+
 void Connection::open_job(const std::shared_ptr<Job>& job, std::optional<Op> op, const std::string& head) {
   const auto& to = job->destination();
   Lock lock{mutex_};
@@ -24,70 +51,6 @@ void Connection::open_job(const std::shared_ptr<Job>& job, std::optional<Op> op,
   prefix.op = *op;
   prefix.request = job->request;
   append(prefix, head, {});
-}
-
-Result<Body> Connection::submit_job(const std::string& head, const std::function<std::optional<Item>()>& feed) {
-  Reply reply;
-  Lock lock{mutex_};
-  if (!may_start(lock, reply, 0)) return reply.take();
-  register_request(std::shared_ptr<Reply>{std::shared_ptr<void>{}, &reply});
-  reply.bound = true;
-  Prefix prefix;
-  prefix.request = reply.request;
-  Packer packer;
-  bool opened = false;
-  std::vector<UpPlace> places;
-  const auto send = [&](std::uint8_t flags, std::uint32_t count, std::span<const std::byte> body,
-                        std::span<const std::byte> more) {
-    prefix.op = opened ? Op::input : Op::map;
-    prefix.flags = flags;
-    prefix.count = count;
-    append(prefix, std::exchange(opened, true) ? std::string_view{} : std::string_view{head}, body, more);
-    sent_some(lock);
-  };
-  const auto send_packed = [&](std::uint8_t flags) {
-    send(flags, packer.count(), packer.table(), packer.payload());
-    packer.clear();
-  };
-
-  std::optional<Error> refused;
-  while (!reply.ended() || !reply.failure) {
-    lock.unlock();
-    const auto item = feed();
-    lock.lock();
-    if (!item) break;
-    if (is_array(item->encoding) || (opened && item->encoding != prefix.encoding)) {
-      refused = fail(Errc::bad_argument, "input: want items of one encoding, and no array");
-      break;
-    }
-    prefix.encoding = item->encoding;
-    if (item->bytes.size() <= kMaxInlineItemBytes) {
-      packer.add(item->bytes);
-      if (packer.bytes() >= kPackBytes) send_packed(0);
-      continue;
-    }
-    if (!packer.empty()) send_packed(0);
-    const auto place = allocate(lock, item->bytes.size());
-    if (!place) {
-      refused = place.error();
-      break;
-    }
-    places.push_back(*place);
-    fill(lock, *place, item->bytes);
-    if (place->epoch != epoch_) break;  // the request has ended with that connection
-    const ArenaRef ref{place->ref.segment, place->ref.offset, item->bytes.size()};
-    send(kInArena, 1, std::as_bytes(std::span{&ref, 1}), {});
-  }
-  if (!reply.ended() || !reply.failure) send_packed(kLast);
-  auto body = wait_and_take(lock, reply);
-  if (!places.empty()) {  // what was copied out of the arena, and when, only a later reply tells
-    lock.unlock();
-    (void)ask(Op::ping, {}, false);
-    lock.lock();
-    for (const auto& place : places) free_locked(place);
-  }
-  if (refused) return *refused;
-  return body;
 }
 
 }  // namespace taskpool::client

@@ -11,6 +11,9 @@ namespace {
 /// How much of what the daemon queues for a session this side uses: the daemon counts more than the items' bytes.
 constexpr std::size_t used_share(std::uint64_t limit) { return static_cast<std::size_t>(limit / 2); }
 
+/// A request under which so many connections have broken is not sent again: it may be what breaks them.
+constexpr unsigned kMaxResends = 8;
+
 /// How long a call tries to reach a daemon that has been away for longer than calls wait.
 constexpr std::chrono::milliseconds kLastTry{100};
 
@@ -91,6 +94,7 @@ void Connection::install(Link link) {
   for (const auto& each : numbers_)
     if (const auto prepared = each.lock()) append_prepare(prepared);
   out_.append(kept.data());
+  pump_all();
   state_changed_.notify_all();
 }
 
@@ -117,12 +121,14 @@ void Connection::break_link(const Error& why) {
     const auto pending = slots_[i].pending;  // a copy: end() empties the slot
     if (!pending) continue;
     const bool unsent = is_unsent(pending->request);
-    const bool again = reconnects_ && !pending->bound && pending->pool_epoch == 0;
-    if (unsent && again) continue;  // among what was kept
-    const auto* extras = pending->find_extras();
-    if (again && extras != nullptr && extras->repeatable) {
-      pending->begun = true;
-      append_frame(kept, extras->prefix, extras->head, extras->body);
+    const bool again = reconnects_ && pending->pool_epoch == 0;
+    if (unsent && again && !pending->bound) continue;  // among what was kept
+    if (again && pending->resends < kMaxResends && pending->rewind(*this)) {
+      ++pending->resends;
+      pending->begun = pending->begun || !unsent;
+      pending->bound = false;
+      pending->places.clear();
+      want_pump(*pending);
       continue;
     }
     pending->abandon(*this, !unsent ? unknown : pending->pool_epoch != 0 ? closed : gone, unsent);
@@ -137,12 +143,15 @@ void Connection::break_link(const Error& why) {
   epoch_ = 0;
   out_ = std::move(kept);
   sent_ = 0;
+  riding_.clear();
+  notify(written_);
   up_ = {};
   up_segments_.clear();
   down_segments_.clear();
   releases_.clear();
   places_in_flight_ = 0;
-  notify(place_freed_);
+  refused_.reset();
+  up_changed();
 }
 
 /// Collects the frames that were not wholly written and may be sent over another connection, and returns the requests

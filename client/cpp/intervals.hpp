@@ -1,8 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <map>
+#include <utility>
+#include <vector>
 
 namespace taskpool::client {
 
@@ -34,6 +37,15 @@ class Intervals {
     }
     if (end < stop) ranges_.emplace_hint(range, end, stop);
     return true;
+  }
+  /// The parts of [first, end) that are in the set, ascending.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> within(std::uint64_t first, std::uint64_t end) const {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> parts;
+    auto range = ranges_.upper_bound(first);
+    if (range != ranges_.begin()) --range;
+    for (; range != ranges_.end() && range->first < end; ++range)
+      if (range->second > first) parts.emplace_back(std::max(range->first, first), std::min(range->second, end));
+    return parts;
   }
   /// The runs, ascending: first to end.
   const std::map<std::uint64_t, std::uint64_t>& ranges() const { return ranges_; }

@@ -58,12 +58,15 @@ bool may_pass(Errc code) {
 
 Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const Deadline& deadline) {
   Link link;
-  link.socket = std::make_shared<Socket>(std::move(socket));
+  auto wakeable = Socket::wakeable(std::move(socket));
+  if (!wakeable) return wakeable.error();
+  link.socket = std::move(*wakeable);
   link.place = std::move(place);
 
   Hello hello;
   hello.version = kProtocolVersion;
-  hello.client = (options.name.empty() ? std::string{program_invocation_short_name} : options.name).substr(0, kMaxClientNameBytes);
+  hello.client =
+      (options.name.empty() ? std::string{program_invocation_short_name} : options.name).substr(0, kMaxClientNameBytes);
   hello.worker_token = environment("TASKPOOL_WORKER_TOKEN");
   ByteBuffer out;
   Prefix prefix;
@@ -75,7 +78,7 @@ Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const D
     out.consume(*sent);
     if (*sent > 0) continue;
     if (passed(deadline)) return fail(Errc::timed_out, "the daemon does not take the greeting");
-    link.socket->wait_writable(kFirstBackOff);
+    link.socket->wait_writable(deadline);
   }
 
   for (;;) {

@@ -25,9 +25,9 @@ Result<bool> MapStream::try_push(const Item& item) {
   return job_->try_push(*connection_, item);
 }
 
-Result<void> MapStream::push(const Item& item) {
+Result<void> MapStream::push(const Item& item, std::chrono::milliseconds patience) {
   if (connection_->is_inherited()) return connection_->inherited();
-  return job_->push(*connection_, item);
+  return job_->push(*connection_, item, patience);
 }
 
 void MapStream::finish() {

@@ -1,6 +1,7 @@
 #include "client/cpp/pending.hpp"
 
 #include "client/cpp/connection.hpp"
+#include "client/cpp/mapping.hpp"
 #include "proto/codec.hpp"
 
 namespace taskpool::client {
@@ -18,8 +19,7 @@ Result<bool> Pending::accept_progress(Connection& connection, const FrameView& f
 
 Result<bool> Reply::accept(Connection& connection, const FrameView& frame, std::span<Fd> given) {
   switch (frame.prefix.op) {
-    case Op::progress:
-      return accept_progress(connection, frame);
+    case Op::progress: return accept_progress(connection, frame);
     case Op::result: {
       auto read = connection.read_single(frame);
       if (!read) return read.error();
@@ -44,11 +44,37 @@ Result<bool> Reply::accept(Connection& connection, const FrameView& frame, std::
     case Op::done:
       // A fetch of what turned out to be a job: the rest of it is dropped.
       if (!failure)
-        failure = std::make_unique<ErrorHead>(error_head(Errc::bad_argument, "it is a job: take its outcomes one by one"));
+        failure =
+            std::make_unique<ErrorHead>(error_head(Errc::bad_argument, "it is a job: take its outcomes one by one"));
       return frame.prefix.op == Op::done;
-    default:
-      return fail(Errc::bad_message, "unexpected " + std::string{name(frame.prefix.op)});
+    default: return fail(Errc::bad_message, "unexpected " + std::string{name(frame.prefix.op)});
   }
+}
+
+bool Reply::rewind(Connection&) {
+  const auto* again = find_extras();
+  return again != nullptr && again->repeatable;
+}
+
+bool Reply::pump(Connection& connection) {
+  auto& again = extras();
+  if (!again.mapping) {
+    connection.append(again.prefix, again.head, again.body);
+    return false;
+  }
+  const auto place = connection.try_allocate(again.region.size());
+  if (!place) {
+    connection.refuse(*this, place.error());
+    return false;
+  }
+  if (!*place) return true;
+  const ArenaRef ref{(*place)->ref.segment, (*place)->ref.offset, again.region.size()};
+  again.mapping = connection.copy_to(**place, again.region);
+  again.region = again.mapping->bytes().subspan(ref.offset, ref.bytes);
+  places.push_back(**place);
+  bound = true;
+  connection.append(again.prefix, again.head, std::as_bytes(std::span{&ref, 1}));
+  return false;
 }
 
 void Reply::abandon(Connection&, const ErrorHead& error, bool) { failure = std::make_unique<ErrorHead>(error); }

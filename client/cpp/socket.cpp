@@ -1,6 +1,7 @@
 #include "client/cpp/socket.hpp"
 
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -19,7 +20,21 @@ Error gone(const char* what) {
   return fail(Errc::daemon_gone, errno == 0 ? std::string{what} : errno_error(what).detail);
 }
 
+/// What is left until the deadline, for poll(): 0 if it has passed, -1 if there is none.
+int poll_timeout(const Deadline& deadline) {
+  if (!deadline) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - Clock::now());
+  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1'000'000));
+}
+
 }  // namespace
+
+Result<std::shared_ptr<Socket>> Socket::wakeable(Fd fd) {
+  auto socket = std::make_shared<Socket>(std::move(fd));
+  socket->wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!socket->wake_) return errno_error("eventfd");
+  return socket;
+}
 
 Result<Fd> Socket::connect(const std::string& path) {
   sockaddr_un address{};
@@ -98,20 +113,23 @@ Result<Socket::Event> Socket::receive(FrameDecoder& decoder, std::deque<Fd>& fds
     if (errno != EAGAIN && errno != EWOULDBLOCK) return gone("recvmsg");
     if (!wait.may_block) return Event::timed_out;
 
-    int timeout = -1;
-    if (wait.deadline) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*wait.deadline - Clock::now());
-      if (left.count() <= 0) return Event::timed_out;
-      timeout = static_cast<int>(std::min<std::int64_t>(left.count(), 1'000'000));
-    }
+    const int timeout = poll_timeout(wait.deadline);
+    if (timeout == 0) return Event::timed_out;
     pollfd poll{fd_.get(), static_cast<short>(POLLIN | (wait.for_write ? POLLOUT : 0)), 0};
     if (::poll(&poll, 1, timeout) > 0 && (poll.revents & ~POLLOUT) == 0) return Event::writable;
   }
 }
 
-void Socket::wait_writable(std::chrono::milliseconds slice) {
-  pollfd poll{fd_.get(), POLLOUT, 0};
-  (void)::poll(&poll, 1, static_cast<int>(slice.count()));  // whatever happened, the caller tries again
+void Socket::wait_writable(const Deadline& deadline) {
+  pollfd polled[2]{{fd_.get(), POLLOUT, 0}, {wake_.get(), POLLIN, 0}};  // poll() ignores a -1
+  (void)::poll(polled, 2, poll_timeout(deadline));                      // whatever happened, the caller tries again
+  std::uint64_t woken;
+  if (polled[1].revents != 0) (void)!::read(wake_.get(), &woken, sizeof woken);
+}
+
+void Socket::wake_writer() {
+  const std::uint64_t once = 1;
+  (void)!::write(wake_.get(), &once, sizeof once);  // cannot fail short of 2^64 calls
 }
 
 void Socket::shut_down() { ::shutdown(fd_.get(), SHUT_RDWR); }

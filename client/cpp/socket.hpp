@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,8 +23,11 @@ inline bool passed(const Deadline& deadline) { return deadline && Clock::now() >
 class Socket {
  public:
   explicit Socket(Fd fd) : fd_{std::move(fd)} {}
+  /// One whose wait_writable() wake_writer() can end. Error: `system`.
+  static Result<std::shared_ptr<Socket>> wakeable(Fd fd);
 
-  /// Connects to a daemon's socket. Errors: `no_daemon` (no such socket, or nobody listens), `permission_denied`, `system`.
+  /// Connects to a daemon's socket. Errors: `no_daemon` (no such socket, or nobody listens), `permission_denied`,
+  /// `system`.
   static Result<Fd> connect(const std::string& path);
 
   /// How many bytes went out now; 0: the socket is full. Error: the connection is gone. `fds` ride on the first byte.
@@ -35,17 +39,20 @@ class Socket {
     bool for_write = false;  ///< Also end when the socket takes bytes again.
     bool may_block = true;   ///< False: only look whether there is something.
   };
-  /// Reads what there is into `decoder`, waiting for it. Descriptors go to `fds`. A signal does not end the wait. Error: the
-  /// connection is gone.
+  /// Reads what there is into `decoder`, waiting for it. Descriptors go to `fds`. A signal does not end the wait.
+  /// Error: the connection is gone.
   Result<Event> receive(FrameDecoder& decoder, std::deque<Fd>& fds, const Wait& wait);
-  /// Waits until the socket takes bytes, at most `slice`.
-  void wait_writable(std::chrono::milliseconds slice);
+  /// Waits until the socket takes bytes, is broken, or wake_writer() was called since the last wait. One thread at a
+  /// time.
+  void wait_writable(const Deadline& deadline);
+  void wake_writer();
   /// Ends reading and writing: makes the thread that waits in receive() return.
   void shut_down();
   int fd() const { return fd_.get(); }
 
  private:
   Fd fd_;
+  Fd wake_;  ///< An eventfd.
 };
 
 }  // namespace taskpool::client

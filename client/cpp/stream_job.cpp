@@ -1,10 +1,12 @@
 #include "client/cpp/stream_job.hpp"
 
+#include "client/cpp/waiting.hpp"
+
 namespace taskpool::client {
 
 bool StreamJob::has_room(const Item& item) const {
   const auto ahead = pushed() - taken();
-  if (ahead == 0) return true;
+  if (ahead == 0 || outcomes() == Outcomes::at_the_end) return true;
   const auto bytes = under_way_bytes();
   return ahead < options_.window_items && (bytes == 0 || bytes + item.bytes.size() <= options_.window_bytes) &&
          ready_bytes_.load(std::memory_order_relaxed) < options_.window_bytes;
@@ -18,14 +20,19 @@ Result<bool> StreamJob::try_push(Connection& connection, const Item& item) {
   return true;
 }
 
-Result<void> StreamJob::push(Connection& connection, const Item& item) {
+Result<void> StreamJob::push(Connection& connection, const Item& item, std::chrono::milliseconds patience) {
   for (;;) {
     const auto pushed = try_push(connection, item);
     if (!pushed) return pushed.error();
     if (*pushed) return {};
     flush(connection);
+    const auto before = taken();
     auto lock = connection.lock();
-    connection.wait_passively(lock, *this, [&] { return ended() || has_room(item); });
+    if (connection.wait_passively(lock, *this, deadline_after(patience), [&] { return ended() || has_room(item); }))
+      continue;
+    if (taken() == before && !taker_waits_.load(std::memory_order_acquire))
+      return fail(Errc::timed_out, "the window is full, and nobody has taken an outcome for " +
+                                       std::to_string(patience.count()) + " ms");
   }
 }
 

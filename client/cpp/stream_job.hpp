@@ -16,7 +16,7 @@ class StreamJob final : public Job {
   StreamJob(Destination to, const StreamOptions& options) : Job{std::move(to)}, options_{options} {}
 
   Result<bool> try_push(Connection& connection, const Item& item);
-  Result<void> push(Connection& connection, const Item& item);
+  Result<void> push(Connection& connection, const Item& item, std::chrono::milliseconds patience);
   std::optional<Outcome> try_next(Connection& connection);
   MapStream::State wait_for(Connection& connection, const Deadline& deadline);
   std::uint64_t taken() const { return taken_.load(std::memory_order_acquire); }
@@ -26,8 +26,8 @@ class StreamJob final : public Job {
   struct Chunk {
     std::uint64_t first = 0;
     std::uint64_t count = 0;
-    Body body;                       ///< Of all of them: packed, an array, or one item as it is.
-    bool single = false;             ///< The last of these.
+    Body body;                         ///< Of all of them: packed, an array, or one item as it is.
+    bool single = false;               ///< The last of these.
     std::unique_ptr<ErrorHead> error;  ///< Instead of it.
     std::size_t bytes() const { return body.bytes().size() + sizeof(Chunk); }
   };
@@ -52,8 +52,8 @@ class StreamJob final : public Job {
 
   // Of the thread that takes.
   Chunk current_;
-  std::uint64_t at_ = 0;        ///< Taken of current_.
-  std::size_t offset_ = 0;      ///< Where the next packed item begins.
+  std::uint64_t at_ = 0;    ///< Taken of current_.
+  std::size_t offset_ = 0;  ///< Where the next packed item begins.
   std::atomic<std::uint64_t> taken_{0};
 };
 

@@ -1,8 +1,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <boost/test/unit_test.hpp>
 #include <atomic>
+#include <boost/test/unit_test.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -87,6 +87,34 @@ BOOST_AUTO_TEST_CASE(a_private_daemon_that_was_killed_is_started_again) {
   auto result = pool.apply<int>("square", 4);
   if (!result) result = pool.apply<int>("square", 4);
   BOOST_TEST(result.value() == 16);
+  BOOST_TEST(client.server().pid != static_cast<std::uint64_t>(pid));
+}
+
+BOOST_AUTO_TEST_CASE(calls_with_a_key_survive_a_daemon_that_was_killed) {
+  const auto keyed = [&](const std::string& key) { return pool.with({.idempotency_key = key}); };
+  const std::string large(200'000, 'x');
+  const std::vector<std::string> mixed{"small", large, "small again"};
+  std::vector<std::int64_t> numbers(100'000), squares;
+  std::iota(numbers.begin(), numbers.end(), 0);
+  for (const auto number : numbers) squares.push_back(number * number);
+  BOOST_TEST(
+      pool.pause().has_value());  // so that all of it is under way when the daemon dies; the next one does not pause
+  auto small = keyed("small").apply_async<int>("square", 12);
+  auto big = keyed("big").apply_async<std::string>("echo", large);
+  auto array = keyed("array").map_async<std::int64_t>("square", numbers);
+  auto json = keyed("json").map_async<std::int64_t>("square", numbers, {.force_json = true});
+  auto strings = keyed("strings").map_async<std::string>("echo", mixed);
+  auto lost = pool.map_async<std::int64_t>("square", numbers);
+  BOOST_TEST(client.flush().has_value());
+  while (client.ps().value()["tasks"].size() < 6) BOOST_REQUIRE(!small.wait_for(5ms));
+  const auto pid = static_cast<pid_t>(client.server().pid);
+  ::kill(pid, SIGKILL);
+  BOOST_TEST(small.get().value() == 144);
+  BOOST_TEST((big.get().value() == large));
+  BOOST_TEST((array.get().value() == squares));
+  BOOST_TEST((json.get().value() == squares));
+  BOOST_TEST((strings.get().value() == mixed));
+  BOOST_TEST((lost.get().error().errc() == Errc::outcome_unknown));
   BOOST_TEST(client.server().pid != static_cast<std::uint64_t>(pid));
 }
 
@@ -178,11 +206,14 @@ BOOST_AUTO_TEST_CASE(a_submitted_task_outlives_its_session) {
     Call call;
     call.function = "square";
     std::string text;
-    job = other.submit_map(call, [&, n = 0]() mutable -> std::optional<Item> {
-      if (n == 1000) return std::nullopt;
-      text = std::to_string(n++);
-      return Item::json(text);
-    }).value();
+    job = other
+              .submit_map(call,
+                          [&, n = 0]() mutable -> std::optional<Item> {
+                            if (n == 1000) return std::nullopt;
+                            text = std::to_string(n++);
+                            return Item::json(text);
+                          })
+              .value();
   }
   BOOST_TEST(client.wait(task, 20s).value()["state"] == "succeeded");
   BOOST_TEST(client.fetch(task).value().text() == "225");
@@ -203,7 +234,8 @@ BOOST_AUTO_TEST_CASE(a_pool_of_ones_own_has_its_modules_and_ends_with_its_handle
     const auto own = client.open_pool(options).value();
     name = own.name();
     BOOST_TEST(own.apply<int>("add", 2, 3).value() == 5);
-    BOOST_TEST(own.starmap<int>("add", std::vector<std::tuple<int, int>>{{1, 2}, {3, 4}}).value() == (std::vector{3, 7}));
+    BOOST_TEST(own.starmap<int>("add", std::vector<std::tuple<int, int>>{{1, 2}, {3, 4}}).value() ==
+               (std::vector{3, 7}));
   }
   const auto gone = [&] { return client.pool(name).apply<int>("add", 1, 1).error().errc(); };
   BOOST_TEST((gone() == Errc::unknown_pool || gone() == Errc::pool_closed));

@@ -163,7 +163,8 @@ BOOST_AUTO_TEST_CASE(without_more_room_a_call_waits_for_anothers_end) {
   }};
   const auto call = c.client.pool().prepare("f");
   std::vector<RawFuture> futures;
-  for (const char first : {'a', 'b', 'c'}) futures.push_back(call.apply_async(Item::raw(as_bytes(pattern(kBig, first)))));
+  for (const char first : {'a', 'b', 'c'})
+    futures.push_back(call.apply_async(Item::raw(as_bytes(pattern(kBig, first)))));
   for (std::size_t i = 0; i < 3; ++i) BOOST_TEST(futures[i].get().value().text() == std::to_string(i));
 }
 
@@ -174,7 +175,7 @@ BOOST_AUTO_TEST_CASE(a_map_mixes_large_and_small_items) {
   const Background serving{[&] {
     arenas.open_down(1 << 20);
     std::uint32_t first = 0;
-    for (bool last = false; !last; ) {
+    for (bool last = false; !last;) {
       const auto frame = arenas.next();
       last = (frame.prefix.flags & kLast) != 0;
       Prefix prefix;
@@ -218,6 +219,71 @@ BOOST_AUTO_TEST_CASE(a_long_array_is_one_reference) {
     c.peer->done(frame.prefix.request, frame.prefix.count);
   }};
   BOOST_TEST((c.client.pool().map<std::int64_t>("echo", inputs).value() == inputs));
+}
+
+BOOST_AUTO_TEST_CASE(calls_with_a_key_are_sent_again_through_the_next_arena) {
+  Connected c;
+  const auto call = c.client.pool().with({.idempotency_key = "k"}).prepare("first_letter");
+  const Background serving{[&] {
+    Arenas arenas{*c.peer};
+    for (int i = 0; i < 3; ++i) (void)arenas.next();
+    c.peer->close();
+    auto peer = c.server.accept();
+    Arenas others{peer};
+    others.max_segment = 256 * 1024;  // of which there are two: the third call waits for another's end
+    for (int i = 0; i < 3; ++i) {
+      const auto again = others.next();
+      const auto text = as_text(others.argument(again));
+      expect(text == pattern(kBig, text.front()));
+      peer.result(again, text.substr(0, 1), Encoding::bytes);
+    }
+  }};
+  auto buffer = c.client.up_buffer(kBig).value();
+  const auto built = pattern(kBig, 'c');
+  std::memcpy(buffer.data().data(), built.data(), kBig);
+  std::vector<RawFuture> futures;
+  for (const char first : {'a', 'b'}) futures.push_back(call.apply_async(Item::raw(as_bytes(pattern(kBig, first)))));
+  futures.push_back(call.apply_async(std::move(buffer)));
+  std::string firsts;
+  for (auto& future : futures) firsts += future.get().value().text();
+  BOOST_TEST(firsts == "abc");
+}
+
+BOOST_AUTO_TEST_CASE(a_map_with_a_key_gives_its_places_back_and_is_sent_again_through_the_next_arena) {
+  Connected c;
+  std::vector<std::string> inputs{"small"};
+  for (char first = 'a'; first <= 'e'; ++first) inputs.push_back(pattern(kBig, first));
+  const auto read = [&](Arenas& arenas) {
+    std::vector<std::string> items;
+    for (;;) {
+      const auto frame = arenas.next();
+      if (frame.prefix.op == Op::ping) {
+        arenas.peer.ok(frame);
+        continue;
+      }
+      if ((frame.prefix.flags & kInArena) != 0) {
+        items.emplace_back(as_text(arenas.argument(frame)));
+      } else if (frame.prefix.count > 0) {
+        for (auto& item : frame.items()) items.push_back(std::move(item));
+      }
+      if ((frame.prefix.flags & kLast) != 0) return std::pair{frame.prefix.request, items};
+    }
+  };
+  const Background serving{[&] {
+    Arenas arenas{*c.peer};
+    arenas.max_segment = 256 * 1024;  // five items in two places: they are free once they have been read
+    expect(read(arenas).second.size() == 6);
+    c.peer->close();
+    auto peer = c.server.accept();
+    Arenas others{peer};
+    others.max_segment = 256 * 1024;
+    const auto [job, items] = read(others);
+    for (std::size_t i = 0; i < items.size(); ++i) expect(items[i] == "\"" + inputs[i] + "\"");
+    peer.results(job, 0, {"0", "1", "2", "3", "4", "5"});
+    peer.done(job, 6);
+  }};
+  const auto outputs = c.client.pool().with({.idempotency_key = "k"}).map<int>("f", inputs);
+  BOOST_TEST(outputs.value() == (std::vector{0, 1, 2, 3, 4, 5}));
 }
 
 BOOST_AUTO_TEST_CASE(a_body_outlives_its_client) {

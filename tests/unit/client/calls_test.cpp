@@ -53,11 +53,13 @@ BOOST_AUTO_TEST_CASE(options_travel_in_the_head) {
   const Background serving{[&] {
     const auto call = c.peer->next(Op::apply);
     expect(call.prefix.target == 0u);
-    expect(call.fields() == nlohmann::json::parse(
-        R"({"function":"f","pool":"p","timeout_ms":0,"retries":2,"priority":-7,"name":"n","announce":true})"));
+    expect(call.fields() ==
+           nlohmann::json::parse(
+               R"({"function":"f","pool":"p","timeout_ms":0,"retries":2,"priority":-7,"name":"n","announce":true})"));
     c.peer->result(call, "null");
   }};
-  const auto pool = c.client.pool("p").with({.timeout = 0ms, .retries = 2, .priority = -7, .name = "n", .announce = true});
+  const auto pool =
+      c.client.pool("p").with({.timeout = 0ms, .retries = 2, .priority = -7, .name = "n", .announce = true});
   BOOST_TEST(pool.apply<void>("f").has_value());
 }
 
@@ -68,7 +70,8 @@ BOOST_AUTO_TEST_CASE(an_error_has_its_code_and_says_what_was_thrown) {
     Prefix prefix;
     prefix.op = Op::error;
     prefix.request = call.prefix.request;
-    c.peer->send(prefix, R"({"code":"task_failed","type":"std::runtime_error","detail":"oh","traceback":"t","task":"9"})");
+    c.peer->send(prefix,
+                 R"({"code":"task_failed","type":"std::runtime_error","detail":"oh","traceback":"t","task":"9"})");
   }};
   auto future = c.client.pool().apply_async<int>("fail");
   const auto result = future.get();
@@ -205,8 +208,10 @@ BOOST_AUTO_TEST_CASE(a_pool_of_ones_own_carries_descriptors_and_closes_with_its_
   BOOST_REQUIRE(::pipe(ends) == 0);
   const Fd out{ends[0]}, in{ends[1]};
   const Background serving{[&] {
+    expect(c.peer->next(Op::apply).prefix.fds == 0);
     const auto open = c.peer->next(Op::pool_open);
     expect(open.prefix.fds == 2);
+    expect(c.peer->fds() == 2);
     expect(open.fields() == nlohmann::json::parse(R"({"workers":2,"modules":["demo"]})"));
     c.peer->ok(open, R"({"pool":"session-1"})");
     const auto call = c.peer->next(Op::apply);
@@ -218,6 +223,7 @@ BOOST_AUTO_TEST_CASE(a_pool_of_ones_own_carries_descriptors_and_closes_with_its_
   options.workers = 2;
   options.modules = {"demo"};
   options.stdio = {out.get(), in.get()};
+  const auto before = c.client.pool().apply_async<int>("f", 1);  // collected: goes out with what follows
   auto pool = c.client.open_pool(options).value();
   const auto copy = pool;
   BOOST_TEST(copy.apply<int>("f").value() == 1);

@@ -64,8 +64,15 @@ Frame Peer::greet(const nlohmann::json& limits) {
   auto hello = next(Op::hello);
   Prefix prefix;
   prefix.op = Op::welcome;
-  const nlohmann::json welcome{{"version", 1}, {"build", "fake"}, {"daemon_version", "0"}, {"pid", 1}, {"uid", 0},
-                               {"session", 1}, {"token", "t"}, {"capabilities", nlohmann::json::array()}, {"limits", limits.is_null() ? nlohmann::json::object() : limits}};
+  const nlohmann::json welcome{{"version", 1},
+                               {"build", "fake"},
+                               {"daemon_version", "0"},
+                               {"pid", 1},
+                               {"uid", 0},
+                               {"session", 1},
+                               {"token", "t"},
+                               {"capabilities", nlohmann::json::array()},
+                               {"limits", limits.is_null() ? nlohmann::json::object() : limits}};
   send(prefix, welcome.dump());
   return hello;
 }
@@ -101,8 +108,8 @@ Frame Peer::next(Op op) {
   return frame;
 }
 
-bool Peer::closes() {
-  const client::Deadline deadline = client::Clock::now() + kPatience;
+bool Peer::closes(std::chrono::milliseconds within) {
+  const client::Deadline deadline = client::Clock::now() + within;
   for (;;) {
     const auto event = socket_.receive(decoder_, fds_, {.deadline = deadline});
     if (!event) return true;
@@ -115,7 +122,7 @@ void Peer::send_bytes(std::span<const std::byte> bytes) {
     const auto sent = socket_.send(bytes);
     check(sent.has_value(), "cannot send");
     bytes = bytes.subspan(*sent);
-    if (*sent == 0) socket_.wait_writable(kPatience);
+    if (*sent == 0) socket_.wait_writable(client::Clock::now() + kPatience);
   }
 }
 
@@ -181,7 +188,8 @@ void Peer::done(std::uint64_t request, std::uint64_t total, std::uint64_t failed
   Prefix prefix;
   prefix.op = Op::done;
   prefix.request = request;
-  send(prefix, nlohmann::json{{"total", total}, {"succeeded", total - failed}, {"failed", failed}, {"cancelled", 0}}.dump());
+  send(prefix,
+       nlohmann::json{{"total", total}, {"succeeded", total - failed}, {"failed", failed}, {"cancelled", 0}}.dump());
 }
 
 FakeServer::FakeServer() {

@@ -45,20 +45,24 @@ class Peer {
   std::optional<Frame> try_next();
   /// The next frame, of that op.
   Frame next(Op op);
-  /// True if the client closes, or has closed.
-  bool closes();
+  /// True if the client closes, or has closed. What it sends meanwhile may be read with next().
+  bool closes(std::chrono::milliseconds within = std::chrono::seconds{20});
 
-  void send(const Prefix& prefix, std::string_view head = {}, std::span<const std::byte> body = {}, std::span<const int> fds = {});
+  void send(const Prefix& prefix, std::string_view head = {}, std::span<const std::byte> body = {},
+            std::span<const int> fds = {});
   void send_bytes(std::span<const std::byte> bytes);
   void result(const Frame& to, std::string_view text, Encoding encoding = Encoding::json);
   void error(const Frame& to, std::string_view code, std::string_view detail);
   void ok(const Frame& to, std::string_view json = "{}", std::span<const int> fds = {});
   /// Results of consecutive items, JSON.
   void results(std::uint64_t request, std::uint32_t first, const std::vector<std::string>& items);
-  void failed(std::uint64_t request, std::uint32_t first, std::uint32_t count, std::string_view code, std::string_view detail);
+  void failed(std::uint64_t request, std::uint32_t first, std::uint32_t count, std::string_view code,
+              std::string_view detail);
   void done(std::uint64_t request, std::uint64_t total, std::uint64_t failed = 0);
   void close() { socket_.shut_down(); }
   int fd() const { return socket_.fd(); }
+  /// Descriptors that came so far.
+  std::size_t fds() const { return fds_.size(); }
 
   /// What the numbers of prepared calls stand for: their heads.
   std::map<std::uint32_t, std::string> prepared;
@@ -88,8 +92,9 @@ class FakeServer {
   void stop();
   void listen();
   /// Connects a client while this side greets it.
-  Client connect(std::optional<Peer>& peer, const nlohmann::json& limits = nlohmann::json::object(),
-                 const std::function<void(ClientOptions&)>& adjust = [](auto&) {});
+  Client connect(
+      std::optional<Peer>& peer, const nlohmann::json& limits = nlohmann::json::object(),
+      const std::function<void(ClientOptions&)>& adjust = [](auto&) {});
 
  private:
   std::string directory_;
@@ -103,16 +108,17 @@ struct Connected {
   std::optional<Peer> peer;
   Client client;
 
-  explicit Connected(const nlohmann::json& limits = nlohmann::json::object(),
-                     const std::function<void(ClientOptions&)>& adjust = [](auto&) {})
+  explicit Connected(
+      const nlohmann::json& limits = nlohmann::json::object(),
+      const std::function<void(ClientOptions&)>& adjust = [](auto&) {})
       : client{server.connect(peer, limits, adjust)} {}
 };
 
 /// A check for threads other than the test's own, where Boost.Test's may not be used.
 void expect(bool holds, std::source_location where = std::source_location::current());
 
-/// Runs `work` in a thread that is joined at the end of the scope. What it expected in vain, and what it threw, fails the
-/// test there.
+/// Runs `work` in a thread that is joined at the end of the scope. What it expected in vain, and what it threw, fails
+/// the test there.
 class Background {
  public:
   explicit Background(std::function<void()> work);

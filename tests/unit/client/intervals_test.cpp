@@ -56,6 +56,12 @@ BOOST_AUTO_TEST_CASE(it_agrees_with_a_plain_set) {
         for (auto i = first; i < stop; ++i) plain.erase(i);
     }
   }
+  for (std::uint64_t first = 0; first < end + 2; first += 3) {
+    std::set<std::uint64_t> parts;
+    for (const auto& [from, to] : set.within(first, first + 40))
+      for (auto i = from; i < to; ++i) parts.insert(i);
+    BOOST_REQUIRE((parts == std::set<std::uint64_t>(plain.lower_bound(first), plain.lower_bound(first + 40))));
+  }
   std::set<std::uint64_t> left;
   for (const auto& [first, stop] : set.ranges())
     for (auto i = first; i < stop; ++i) left.insert(i);

@@ -1,5 +1,6 @@
 #include <sys/socket.h>
 
+#include <atomic>
 #include <boost/test/unit_test.hpp>
 #include <map>
 #include <set>
@@ -185,7 +186,133 @@ BOOST_AUTO_TEST_CASE(a_map_that_was_not_written_is_sent_again_whole) {
     again.results(frame.prefix.request, 0, {"1", "4"});
     again.done(frame.prefix.request, 2);
   }};
-  BOOST_TEST(c.client.pool().map<int>("square", std::vector{1, 2}, {.force_json = true}).value() == (std::vector{1, 4}));
+  BOOST_TEST(c.client.pool().map<int>("square", std::vector{1, 2}, {.force_json = true}).value() ==
+             (std::vector{1, 4}));
+}
+
+BOOST_AUTO_TEST_CASE(a_map_with_a_key_is_sent_again_whole_and_each_outcome_counts_once) {
+  Connected c;
+  constexpr std::size_t kItems = 30'000;  // several frames
+  const Background serving{[&] {
+    const auto some = c.peer->next(Op::map);
+    c.peer->results(some.prefix.request, 2, {"102", "103"});  // as while the kept outcomes are being replayed
+    c.peer->failed(some.prefix.request, 7, 2, "task_failed", "no");
+    (void)c.peer->next(Op::input);
+    c.peer->close();
+    auto again = c.server.accept();
+    std::vector<std::string> items;
+    for (Op op = Op::map;; op = Op::input) {
+      const auto frame = again.next(op);
+      if (op == Op::map) expect(frame.fields()["idempotency_key"] == "k");
+      for (auto& item : frame.items()) items.push_back(std::move(item));
+      if ((frame.prefix.flags & kLast) == 0) continue;
+      std::vector<std::string> results;
+      for (const auto& item : items) results.push_back(std::to_string(std::stoi(item) + 200));
+      const auto half = results.begin() + 1000;
+      again.results(frame.prefix.request, 1000, {half, results.end()});
+      again.failed(frame.prefix.request, 0, 2, "task_failed", "no");
+      again.results(frame.prefix.request, 2, {results.begin() + 2, half});
+      again.done(frame.prefix.request, items.size(), 2);
+      return;
+    }
+  }};
+  std::vector<std::string> inputs;
+  for (std::size_t i = 0; i < kItems; ++i) inputs.push_back(std::to_string(i));
+  Call call;
+  call.function = "f";
+  call.idempotency_key = "k";
+  auto stream = c.client.start_stream(call, {.ordered = true, .window_items = 1});
+  for (const auto& input : inputs) BOOST_REQUIRE(stream.try_push(Item::json(input)).value());  // it has no window
+  stream.finish();
+  std::uint64_t index = 0;
+  for (; const auto outcome = stream.next(); ++index) {
+    BOOST_REQUIRE(outcome->index == index);
+    const bool failed = index < 2 || index == 7 || index == 8;
+    BOOST_REQUIRE(outcome->ok() == !failed);
+    if (failed) continue;
+    const auto expected = index + (index == 2 || index == 3 ? 100 : 200);
+    BOOST_REQUIRE(as_text(outcome->value.bytes) == std::to_string(expected));
+  }
+  BOOST_TEST(index == kItems);
+  BOOST_TEST(stream.done().has_value());
+}
+
+BOOST_AUTO_TEST_CASE(a_map_with_a_key_is_not_held_back_by_outcomes_that_come_at_its_end) {
+  Connected c{nlohmann::json{{"session_queued_bytes", 100'000}}};
+  const std::vector<std::string> inputs(1000, std::string(1000, 'x'));
+  const Background serving{[&] {
+    for (Op op = Op::map;; op = Op::input) {
+      const auto frame = c.peer->next(op);
+      if ((frame.prefix.flags & kLast) == 0) continue;
+      c.peer->results(frame.prefix.request, 0, std::vector<std::string>(1000, "1"));
+      c.peer->done(frame.prefix.request, 1000);
+      return;
+    }
+  }};
+  BOOST_TEST(c.client.pool().with({.idempotency_key = "k"}).map<int>("f", inputs).value() == std::vector(1000, 1));
+}
+
+BOOST_AUTO_TEST_CASE(what_there_is_no_room_to_keep_is_not_sent_again) {
+  Connected c{{}, [](ClientOptions& options) { options.resend_bytes = 100'000; }};
+  const auto pool = c.client.pool().with({.idempotency_key = "k"});
+  const Background serving{[&] {
+    for (Op op = Op::map;; op = Op::input)
+      if ((c.peer->next(op).prefix.flags & kLast) != 0) break;
+    c.peer->close();
+    auto again = c.server.accept();
+    const auto kept = again.next(Op::apply);
+    expect(kept.text() == "\"small\"");
+    again.result(kept, "1");
+  }};
+  auto map = pool.map_async<int>("f", std::vector<std::string>(1000, std::string(1000, 'x')));
+  auto call = pool.apply_async<int>("f", "small");  // what the map let go of is free again
+  BOOST_TEST((map.get().error().errc() == Errc::outcome_unknown));
+  BOOST_TEST(call.get().value() == 1);
+}
+
+BOOST_AUTO_TEST_CASE(what_breaks_every_connection_is_not_sent_for_ever) {
+  Connected c;
+  std::atomic<int> times{0};
+  const Background serving{[&] {
+    (void)c.peer->next(Op::apply);
+    c.peer->close();
+    for (; times < 8; ++times) (void)c.server.accept().next(Op::apply);
+  }};
+  const auto result = c.client.pool().with({.idempotency_key = "k"}).apply<int>("f");
+  BOOST_TEST((result.error().errc() == Errc::outcome_unknown));
+  BOOST_TEST(times == 8);
+}
+
+BOOST_AUTO_TEST_CASE(a_submitted_job_counts_once_all_of_it_was_read) {
+  Connected c;
+  const auto submit = [&](const std::string& key) {
+    Call call;
+    call.function = "f";
+    call.idempotency_key = key;
+    const std::string text(1000, 'x');
+    return c.client.submit_map(call, [&, n = 0]() mutable -> std::optional<Item> {
+      return n++ < 200 ? std::optional{Item::json(text)} : std::nullopt;
+    });
+  };
+  const auto accept = [](Peer& peer) {
+    peer.ok(peer.next(Op::map), R"({"task":"j"})");
+    while ((peer.next(Op::input).prefix.flags & kLast) == 0) continue;
+    return peer.next(Op::ping);
+  };
+  std::optional<Peer> again;
+  const Background serving{[&] {
+    (void)accept(*c.peer);  // accepted, but who knows whether all of it was read
+    c.peer->close();
+    again.emplace(c.server.accept());
+    again->ok(accept(*again));
+    (void)accept(*again);
+    again->close();
+    auto third = c.server.accept();
+    third.ok(accept(third));
+  }};
+  BOOST_TEST((submit("").error().errc() == Errc::outcome_unknown));
+  BOOST_TEST(submit("").value() == "j");
+  BOOST_TEST(submit("k").value() == "j");
 }
 
 BOOST_AUTO_TEST_CASE(a_socket_that_was_given_is_not_replaced) {

@@ -1,4 +1,6 @@
+#include <atomic>
 #include <boost/test/unit_test.hpp>
+#include <future>
 
 #include "fake_server.hpp"
 
@@ -68,6 +70,56 @@ BOOST_AUTO_TEST_CASE(one_thread_feeds_and_another_takes) {
   expect(!stream.next().has_value());
 }
 
+BOOST_AUTO_TEST_CASE(pushing_ends_if_nobody_takes) {
+  Connected c;
+  auto stream = start(c, {.window_items = 2});
+  BOOST_TEST(stream.push(Item::json("0")).has_value());
+  BOOST_TEST(stream.push(Item::json("1")).has_value());
+  BOOST_TEST((stream.push(Item::json("2"), 20ms).error().errc() == Errc::timed_out));
+  BOOST_TEST(stream.pushed() == 2u);
+  const Background serving{[&] {
+    auto frame = c.peer->next(Op::map);
+    c.peer->results(frame.prefix.request, 0, {"0", "1"});
+    frame = c.peer->next(Op::input);
+    c.peer->results(frame.prefix.request, 2, frame.items());
+    c.peer->done(frame.prefix.request, 3);
+  }};
+  BOOST_TEST(stream.next()->index == 0u);
+  BOOST_TEST(stream.next()->index == 1u);
+  BOOST_TEST(stream.push(Item::json("2"), 20ms).has_value());
+  stream.finish();
+  BOOST_TEST(stream.next()->index == 2u);
+  BOOST_TEST(!stream.next().has_value());
+}
+
+BOOST_AUTO_TEST_CASE(pushing_is_patient_with_a_taker_who_waits) {
+  Connected c;
+  auto stream = start(c, {.window_items = 1});
+  BOOST_TEST(stream.try_push(Item::json("0")).value());
+  std::promise<void> taker_waits;
+  std::atomic<bool> pushed{false};
+  const Background serving{[&] {
+    const auto frame = c.peer->next(Op::map);  // the taker sent it before it waited
+    taker_waits.set_value();
+    expect(!c.peer->closes(100ms));
+    expect(!pushed);
+    c.peer->results(frame.prefix.request, 0, {"0"});
+    while ((c.peer->next(Op::input).prefix.flags & kLast) == 0) continue;
+    c.peer->results(frame.prefix.request, 1, {"1"});
+    c.peer->done(frame.prefix.request, 2);
+  }};
+  const Background feeding{[&] {
+    taker_waits.get_future().wait();
+    expect(stream.push(Item::json("1"), 5ms).has_value());  // many times as long
+    pushed = true;
+    stream.finish();
+  }};
+  std::uint64_t taken = 0;
+  while (taken < 2)
+    if (stream.wait_for(20s) == MapStream::State::ready) taken += stream.try_next() ? 1 : 0;
+  BOOST_TEST(!stream.next().has_value());
+}
+
 BOOST_AUTO_TEST_CASE(ordered_outcomes_wait_for_those_before_them) {
   Connected c;
   auto stream = start(c, {.ordered = true});
@@ -134,10 +186,12 @@ BOOST_AUTO_TEST_CASE(imap_pulls_its_input_as_it_needs_it) {
   Connected c;
   const Background serving{[&] { echo(*c.peer); }};
   int pulled = 0;
-  auto imap = c.client.pool().imap<int>("f", [&]() -> std::optional<int> {
-    if (pulled == 500) return std::nullopt;
-    return pulled++;
-  }, {.window = 10});
+  auto imap = c.client.pool().imap<int>("f",
+                                        [&]() -> std::optional<int> {
+                                          if (pulled == 500) return std::nullopt;
+                                          return pulled++;
+                                        },
+                                        {.window = 10});
   for (int i = 0; i < 500; ++i) {
     const auto output = imap.next();
     BOOST_REQUIRE(output.has_value());

@@ -49,8 +49,9 @@ struct PsOptions {
 /// A session with the daemon. Copyable: copies share it. Thread-safe: any thread may call anything at any time; there is no
 /// thread of the library's own: whoever waits reads the socket for all.
 ///
-/// When the connection breaks, calls that were not yet written and calls with an idempotency key are sent again to the
-/// daemon that comes back within `reconnect_timeout`; the others end with `outcome_unknown`. Pools from open_pool() are
+/// When the connection breaks, calls that were not yet written and calls and maps with an idempotency key are sent again
+/// to the daemon that comes back within `reconnect_timeout` (see ClientOptions::resend_bytes for what is kept for it); the
+/// others end with `outcome_unknown`, and so does what was under way when eight connections broke. Pools from open_pool() are
 /// gone then (`pool_closed`). A forked child gets a session of its own at its first call; futures of its parent end with
 /// `daemon_gone` there.
 class Client {

@@ -27,19 +27,25 @@ struct ClientOptions {
   std::chrono::milliseconds connect_timeout{5000};
   /// How long calls wait for a daemon that went away to come back, before they end with `daemon_gone`.
   std::chrono::milliseconds reconnect_timeout{5000};
+  /// How much input of calls with an idempotency key is copied, of all that are under way together, so that they can be
+  /// sent again when the connection breaks. A call's input is kept from its submission to its end, a map's all
+  /// together; an argument of `apply` that lies in the session's arena is kept there and does not count. A call that
+  /// finds no room here runs all the same, but ends with `outcome_unknown` when the connection breaks.
+  std::size_t resend_bytes = std::size_t{64} << 20;
 };
 
 /// How one call, or each task of a map, is run. PROTOCOL.md, section 3, has the ranges.
 struct CallOptions {
-  std::optional<std::chrono::milliseconds> timeout{};  ///< From the task's start to its worker being killed. 0: none. Unset: the pool's.
-  std::chrono::milliseconds soft_timeout{0};         ///< After it the task is asked to stop. 0: never.
-  std::uint32_t retries = 0;                         ///< Repeats of a task that failed with an error of its own.
-  std::uint32_t lost_retries = 0;                    ///< Repeats of a task whose worker died.
-  std::chrono::milliseconds retry_delay{100};        ///< Before the first repeat; doubles each time.
-  std::optional<int> priority{};                       ///< -100..100, higher first. Unset: the pool's.
-  std::string idempotency_key{};                       ///< A second call with it joins the first; also makes a call safe to resend.
-  std::string name{};                                  ///< Shown by `ps` instead of the function.
-  bool announce = false;                             ///< Ask for the task's id and its progress reports.
+  std::optional<std::chrono::milliseconds>
+      timeout{};  ///< From the task's start to its worker being killed. 0: none. Unset: the pool's.
+  std::chrono::milliseconds soft_timeout{0};   ///< After it the task is asked to stop. 0: never.
+  std::uint32_t retries = 0;                   ///< Repeats of a task that failed with an error of its own.
+  std::uint32_t lost_retries = 0;              ///< Repeats of a task whose worker died.
+  std::chrono::milliseconds retry_delay{100};  ///< Before the first repeat; doubles each time.
+  std::optional<int> priority{};               ///< -100..100, higher first. Unset: the pool's.
+  std::string idempotency_key{};  ///< A second call with it joins the first; also makes a call safe to resend.
+  std::string name{};             ///< Shown by `ps` instead of the function.
+  bool announce = false;          ///< Ask for the task's id and its progress reports.
 
   /// These options as the wire has them. Durations outside of its range are brought into it.
   Call call(std::string function, std::string pool) const;
@@ -56,20 +62,20 @@ struct MapOptions {
 
 /// A pool of the caller's own. PROTOCOL.md, `pool_open`.
 struct PoolOptions {
-  std::string name{};                   ///< Empty: made up by the daemon.
-  std::string runtime = "native";     ///< A runtime that the daemon's config names.
-  std::uint32_t workers = 0;          ///< 0: as many as CPUs.
-  std::vector<std::string> modules{};   ///< What each worker has loaded: shared libraries for "native".
+  std::string name{};                  ///< Empty: made up by the daemon.
+  std::string runtime = "native";      ///< A runtime that the daemon's config names.
+  std::uint32_t workers = 0;           ///< 0: as many as CPUs.
+  std::vector<std::string> modules{};  ///< What each worker has loaded: shared libraries for "native".
   std::map<std::string, std::string> environment{};
   std::string cwd{};
-  std::string initializer{};            ///< A function that each worker runs first.
+  std::string initializer{};  ///< A function that each worker runs first.
   nlohmann::json initializer_arguments = nlohmann::json::array();
   std::uint32_t max_tasks_per_worker = 0;  ///< A worker is replaced after so many; 0: never.
   std::uint64_t max_worker_memory = 0;     ///< Bytes; 0: no limit.
   std::chrono::milliseconds timeout{0};    ///< Default for its tasks; 0: none.
   int priority = 0;                        ///< Default for its tasks.
   std::uint32_t max_queued = 0;            ///< Bound on waiting tasks; 0: the daemon's default.
-  std::vector<int> stdio{};                  ///< Up to three descriptors: the workers' stdin, stdout, stderr. Borrowed.
+  std::vector<int> stdio{};                ///< Up to three descriptors: the workers' stdin, stdout, stderr. Borrowed.
 };
 
 }  // namespace taskpool
