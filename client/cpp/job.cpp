@@ -72,7 +72,7 @@ Result<void> Job::accept_results(Connection& connection, const FrameView& frame)
         if (index < begin || index >= end) continue;
         const auto length = static_cast<std::uint32_t>(item.size());
         some.resize(some.size() + sizeof length);
-        store(some.data() + some.size() - sizeof length, length);
+        store_le(some.data() + some.size() - sizeof length, length);
         items.push_back(item);
       }
       for (const auto item : items) some.insert(some.end(), item.begin(), item.end());
