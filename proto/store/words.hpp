@@ -11,11 +11,21 @@
 namespace taskpool::store {
 
 #ifdef TASKPOOL_STORE_HOOK
-/// Tests: called before every store to a segment with the place and the value. May throw: the writer then died there.
-extern void (*store_hook)(const void* place, std::uint64_t value);
+/// Tests stand here between the store's code and a segment: they see every access and answer it.
+class MemoryHook {
+ public:
+  virtual ~MemoryHook() = default;
+  virtual std::uint64_t load(const std::byte* place, std::memory_order order) = 0;
+  virtual void store(std::byte* place, std::uint64_t value, std::memory_order order) = 0;
+  virtual void fence(std::memory_order order) = 0;
+};
+extern MemoryHook* memory_hook;  ///< nullptr: as without.
 #endif
 
 inline std::uint64_t load_word(const std::byte* place, std::memory_order order = std::memory_order_relaxed) {
+#ifdef TASKPOOL_STORE_HOOK
+  if (memory_hook) return memory_hook->load(place, order);
+#endif
   // atomic_ref of a const type is C++26; a load writes nothing.
   auto* word = const_cast<std::uint64_t*>(reinterpret_cast<const std::uint64_t*>(place));
   return std::atomic_ref<std::uint64_t>{*word}.load(order);
@@ -23,15 +33,25 @@ inline std::uint64_t load_word(const std::byte* place, std::memory_order order =
 
 inline void store_word(std::byte* place, std::uint64_t value, std::memory_order order = std::memory_order_relaxed) {
 #ifdef TASKPOOL_STORE_HOOK
-  if (store_hook) store_hook(place, value);
+  if (memory_hook) return memory_hook->store(place, value, order);
 #endif
   std::atomic_ref<std::uint64_t>{*reinterpret_cast<std::uint64_t*>(place)}.store(value, order);
 }
 
 /// Orders what a reader copied before what it checks next.
-inline void acquire_fence() { std::atomic_thread_fence(std::memory_order_acquire); }
+inline void acquire_fence() {
+#ifdef TASKPOOL_STORE_HOOK
+  if (memory_hook) return memory_hook->fence(std::memory_order_acquire);
+#endif
+  std::atomic_thread_fence(std::memory_order_acquire);
+}
 /// Orders what a writer made known before what it overwrites next.
-inline void release_fence() { std::atomic_thread_fence(std::memory_order_release); }
+inline void release_fence() {
+#ifdef TASKPOOL_STORE_HOOK
+  if (memory_hook) return memory_hook->fence(std::memory_order_release);
+#endif
+  std::atomic_thread_fence(std::memory_order_release);
+}
 
 /// Copies `into.size()` bytes from the whole words at `from`.
 inline void copy_out(const std::byte* from, std::span<std::byte> into) {

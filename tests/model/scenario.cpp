@@ -300,11 +300,7 @@ std::vector<Scenario> scenarios() {
        {create(0, kDict, 4), put(0, 10)},
        {batch({{0, 1, 20}, {0, 0, 0}}), batch({{0, 0, 12}, {0, 1, 0}})},
        {{get_many({0, 1}), get_many({0, 1})}}},
-      {"list",
-       {4, 2},
-       {create(0, kDict, 0), list({1, 2})},
-       {list({2}), list({3, 2}), list({4})},
-       {{get_list(), get_list()}}},
+      {"list", {4, 2}, {create(0, kDict, 0), list({1, 2})}, {list({2}), list({3, 2})}, {{get_list(), get_list()}}},
   };
 }
 
