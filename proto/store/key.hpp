@@ -10,6 +10,7 @@
 
 #include "proto/limits.hpp"
 #include "proto/result.hpp"
+#include "proto/store/layout.hpp"
 
 /// Keys of dicts: one canonical sequence of bytes for each key, equal exactly when the keys are. PROTOCOL.md, "Keys".
 namespace taskpool::store {

@@ -223,7 +223,7 @@ struct BlockAbout {
 
 /// One object: a fixed place for its life. Lives in slabs of kind `objects`, kObjectBytes apart.
 struct ObjectRecord {
-  std::uint64_t id;       ///< 0: free. On creation written last, on removal first.
+  std::uint64_t id;       ///< 0: free. On removal the first word to change.
   std::uint64_t version;  ///< Odd during a change. Never goes back, also when the place gets another object.
   std::uint64_t root;     ///< Reference.
   std::uint64_t count;    ///< Entries (also expired ones, until they are removed), items or words.
@@ -249,12 +249,14 @@ struct ObjectAbout {
   }
 };
 
-/// A table: its header word `order` holds the number of slots, which begin at the block's byte 48. The slot of a hash
-/// is the first of a run that begins at hash * slots / 2^64 and goes on, cyclically, to the first slot with tag 0.
+/// A table: its header word `order` holds the number of slots. Behind the header comes the number of slots whose tag is
+/// not 0 (the writer's own), then the slots. The slot of a hash is the first of a run that begins at hash * slots /
+/// 2^64 and goes on, cyclically, to the first slot with tag 0.
 struct Slot {
   std::uint64_t tag;        ///< The key's whole hash; 0: never used, the run ends here. Stays when the entry is erased.
   std::uint64_t reference;  ///< 0: erased, the run goes on.
 };
+inline constexpr std::size_t kFilledOffset = sizeof(BlockHeader);
 inline constexpr std::size_t kSlotsOffset = 48;
 constexpr std::uint64_t slots_of_class(unsigned size_class) {
   return (class_bytes(size_class) - kSlotsOffset) / sizeof(Slot);

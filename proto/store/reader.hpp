@@ -154,6 +154,9 @@ class Segment {
 
  private:
   Segment(std::span<const std::byte> memory, Clock now) : memory_(memory.data()), bytes_(memory.size()), now_(now) {}
+  std::size_t used_bytes() const;
+  bool load_root(const ObjectView& object, Shape shape, Reference& root, ReadCode& code) const;
+  bool is_root(const ObjectView& object, Reference root) const;
   bool begin_read(const ObjectView& object, std::uint64_t& version) const;
   bool unchanged(const ObjectView& object, std::uint64_t version) const;
 

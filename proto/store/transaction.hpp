@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "proto/result.hpp"
@@ -11,6 +10,7 @@
 namespace taskpool::store {
 
 struct Core;
+struct Doomed;
 
 /// One change of a segment: any number of operations that become visible to whoever survives a crash all together or
 /// not at all. A list of words to store, kept privately until commit() puts it into the redo record and then applies
@@ -38,22 +38,33 @@ class Transaction {
   std::uint64_t load(std::uint64_t offset) const;
   /// Words are applied in the order in which they were first stored.
   void store(std::uint64_t offset, std::uint64_t value);
+  /// A word of a block: at once if the block is new, because nobody can reach it.
+  void store_in(std::uint64_t block, std::uint64_t offset, std::uint64_t value);
   /// The version of the record at `offset` changes with this.
   void touch(std::uint64_t record);
-  /// A free block of `size_class`, its header still to be written by publish_block(); freed if the transaction is
-  /// abandoned. `store_full`.
+  bool has_touched(std::uint64_t record) const;
+  /// More words than a transaction may change were stored.
+  bool has_overflowed() const;
+  /// A block to be filled, free again if the transaction is abandoned. `store_full`.
   Result<std::uint64_t> allocate(unsigned size_class);
-  /// Writes the header of a filled block. Afterwards the result may be stored.
-  Reference finish_block(std::uint64_t block, ObjectId object, std::uint64_t order, std::uint64_t lengths,
-                         BlockAbout about);
-  /// True if this transaction allocated the block: nobody else reads it yet.
+  /// Takes over a block from Core::allocate_block() that was filled in slices.
+  void adopt(std::uint64_t block);
+  /// Writes the header of a new block. From then on the result may be stored.
+  Reference describe(std::uint64_t block, ObjectId object, std::uint64_t order, std::uint64_t lengths,
+                     BlockAbout about);
+  /// True if this transaction allocated the block.
   bool is_new(std::uint64_t block) const;
-  /// The block is no longer referred to: free after commit(), or at once if it is new.
+  /// The block is no longer referred to: free after commit().
   void retire(std::uint64_t block);
+  /// The same for all that can be reached from it, in slices later.
+  void doom(const Doomed& doomed);
+  /// Hands back the blocks that it allocated: they outlive it.
+  std::vector<std::uint64_t> disown();
 
  private:
   friend class Writer;
-  explicit Transaction(Core& core) : core_(&core) {}
+  explicit Transaction(Core& core);
+  void clear();
   Core* core_;
 };
 

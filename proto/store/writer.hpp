@@ -22,6 +22,11 @@ namespace taskpool::store {
 /// `store_full` with its detail, and changes nothing.
 using Extend = std::function<Result<void>(std::size_t bytes)>;
 
+/// Words of an array that are changed where they are; more at a time are written to a new block.
+inline constexpr std::size_t kInPlaceWords = 1000;
+
+struct Record;
+
 struct SegmentSpec {
   std::uint64_t owner_uid = 0;
   std::string domain;      ///< At most kMaxDomainBytes - 1.
@@ -37,12 +42,25 @@ struct EntryInput {
   std::span<const ObjectId> refs = {};  ///< Objects that the value names.
 };
 
+/// The objects that a stored value names.
+class RefList {
+ public:
+  RefList() = default;
+  RefList(const std::byte* words, std::size_t size) : words_(words), size_(size) {}
+  std::size_t size() const { return size_; }
+  ObjectId operator[](std::size_t index) const;
+
+ private:
+  const std::byte* words_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 /// What is stored. The spans point into the segment: good until the transaction that gave them ends, or the next one
 /// begins.
 struct EntryView {
   KeyView key;  ///< Empty for items and values.
   std::span<const std::byte> value;
-  std::span<const ObjectId> refs;
+  RefList refs;
   std::uint8_t encoding = 0;
   std::uint32_t writer_uid = 0;
   std::uint64_t expires_ns = 0;
@@ -160,7 +178,7 @@ class Writer {
   /// false at the end. The object must not change between the calls of one walk. For what has to see everything:
   /// references, expiry.
   bool visit_entries(ObjectId id, std::uint64_t& position, std::size_t steps,
-                     const std::function<void(const EntryView&)>& visit) const;
+                     const std::function<void(const EntryView&)>& visit);
   Usage usage() const;
   std::span<const std::byte> memory() const;
 
@@ -170,6 +188,10 @@ class Writer {
  private:
   friend class Recovery;
   explicit Writer(std::unique_ptr<Core> core);
+  Result<Record> open(Transaction& tx, ObjectId id, std::optional<Shape> shape);
+  /// The same for a change: `busy` during long work.
+  Result<Record> change(Transaction& tx, ObjectId id, std::optional<Shape> shape);
+  Result<void> replace_words(Record& record, std::span<const std::uint64_t> words);
   std::unique_ptr<Core> core_;
 };
 

@@ -1,0 +1,63 @@
+#include "proto/store/allocator.hpp"
+
+#include <string>
+
+#include "proto/store/words.hpp"
+
+namespace taskpool::store {
+namespace {
+
+/// As long as fewer blocks of a class wait to be used again, never used ones come first: the more wait, the longer each
+/// rests.
+constexpr std::size_t kResting = 64;
+
+}  // namespace
+
+std::uint64_t Allocator::used_bytes() const { return load_word(memory_.data() + offsetof(SegmentHeader, used_bytes)); }
+
+Result<std::uint64_t> Allocator::allocate(List& list, unsigned size_class, SlabKind kind) {
+  if (list.freed.size() < kResting && list.fresh == list.fresh_end && list.freed.empty())
+    if (auto added = add_slab(list, size_class, kind); !added) return added.error();
+  std::uint64_t place;
+  if (list.fresh != list.fresh_end && list.freed.size() < kResting) {
+    place = list.fresh;
+    list.fresh += class_bytes(size_class);
+  } else {
+    place = list.freed.front();
+    list.freed.pop_front();
+  }
+  live_bytes_ += class_bytes(size_class);
+  return place;
+}
+
+Result<void> Allocator::add_slab(List& list, unsigned size_class, SlabKind kind) {
+  const std::uint64_t begin = used_bytes();
+  const std::uint64_t bytes = slab_bytes(size_class);
+  if (bytes > memory_.size() - begin)
+    return fail(Errc::store_full, "store: " + std::to_string(memory_.size()) + " bytes are in use");
+  if (auto extended = extend_(begin + bytes); !extended)
+    return fail(Errc::store_full, "store: " + extended.error().detail);
+  UnitWord word{kind, static_cast<std::uint8_t>(size_class), static_cast<std::uint32_t>(begin / kUnitBytes)};
+  for (std::uint64_t unit = begin / kUnitBytes; unit < (begin + bytes) / kUnitBytes; ++unit)
+    store_word(memory_.data() + kUnitMapOffset + unit * sizeof(std::uint64_t), word.pack());
+  store_word(memory_.data() + offsetof(SegmentHeader, used_bytes), begin + bytes, std::memory_order_release);
+  list.fresh = begin;
+  list.fresh_end = begin + bytes;
+  return {};
+}
+
+void Allocator::free_block(std::uint64_t block, unsigned size_class) {
+  live_bytes_ -= class_bytes(size_class);
+  blocks_[size_class].freed.push_back(block);
+}
+
+void Allocator::free_object(std::uint64_t record) {
+  live_bytes_ -= kObjectBytes;
+  objects_.freed.push_back(record);
+}
+
+void Allocator::add_free(std::uint64_t place, unsigned size_class, SlabKind kind) {
+  (kind == SlabKind::objects ? objects_ : blocks_[size_class]).freed.push_back(place);
+}
+
+}  // namespace taskpool::store

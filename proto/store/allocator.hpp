@@ -1,0 +1,55 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <span>
+
+#include "proto/result.hpp"
+#include "proto/store/layout.hpp"
+
+namespace taskpool::store {
+
+/// Hands out a segment's blocks and object records. What is free is known only here, in private memory; in the segment
+/// a free block is one that nothing refers to. Single-threaded.
+class Allocator {
+ public:
+  using Extend = std::function<Result<void>(std::size_t bytes)>;
+
+  Allocator(std::span<std::byte> memory, Extend extend) : memory_(memory), extend_(std::move(extend)) {}
+
+  /// The place of a free block of that class. The one that was freed first comes first, so that a slow reader has the
+  /// most time. `store_full`: the segment's bound, or `extend` failed.
+  Result<std::uint64_t> allocate_block(unsigned size_class) {
+    return allocate(blocks_[size_class], size_class, SlabKind::blocks);
+  }
+  Result<std::uint64_t> allocate_object() { return allocate(objects_, kObjectClass, SlabKind::objects); }
+  /// Gives back what was handed out.
+  void free_block(std::uint64_t block, unsigned size_class);
+  void free_object(std::uint64_t record);
+  /// Recovery: a place of a slab that nothing uses; one that is used.
+  void add_free(std::uint64_t place, unsigned size_class, SlabKind kind);
+  void add_live(unsigned size_class) { live_bytes_ += class_bytes(size_class); }
+
+  std::uint64_t live_bytes() const { return live_bytes_; }
+  std::uint64_t used_bytes() const;
+
+ private:
+  struct List {
+    std::deque<std::uint64_t> freed;
+    std::uint64_t fresh = 0;  ///< The rest of the newest slab: [fresh, fresh_end).
+    std::uint64_t fresh_end = 0;
+  };
+  Result<std::uint64_t> allocate(List& list, unsigned size_class, SlabKind kind);
+  Result<void> add_slab(List& list, unsigned size_class, SlabKind kind);
+
+  std::span<std::byte> memory_;
+  Extend extend_;
+  std::array<List, kClasses> blocks_;
+  List objects_;
+  std::uint64_t live_bytes_ = 0;
+};
+
+}  // namespace taskpool::store

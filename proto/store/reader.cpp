@@ -1,0 +1,512 @@
+#include "proto/store/reader.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "proto/store/hash.hpp"
+#include "proto/store/words.hpp"
+
+/// The order of the reads is the protocol: ARCHITECTURE.md, "Reading a segment". In short: whatever was reached from a
+/// root that is still the root afterwards was live all the while, and a block whose sequence is still the one that the
+/// reference names was not filled again meanwhile.
+namespace taskpool::store {
+namespace {
+
+constexpr auto kAcquire = std::memory_order_acquire;
+
+std::uint64_t word_at(const std::byte* base, std::size_t field, std::memory_order order = std::memory_order_relaxed) {
+  return load_word(base + field, order);
+}
+
+/// One attempt's way through memory that may be anything: every step is checked against what exists.
+struct Walk {
+  const std::byte* memory;
+  std::size_t used;  ///< As of the beginning of the attempt: what is live now lies below it.
+
+  /// The block's first byte, if a header fits there.
+  const std::byte* block(Reference reference) const {
+    const std::uint64_t offset = reference.offset();
+    return offset <= used - sizeof(BlockHeader) ? memory + offset : nullptr;
+  }
+  /// True if `bytes` from the block's start on exist.
+  bool has(const std::byte* block, std::uint64_t bytes) const {
+    return bytes <= used - static_cast<std::size_t>(block - memory);
+  }
+};
+
+/// An entry's parts in place, checked.
+struct EntryPlace {
+  const std::byte* block = nullptr;
+  const std::byte* key = nullptr;
+  const std::byte* value = nullptr;
+  std::uint32_t key_bytes = 0;
+  std::uint32_t value_bytes = 0;
+  std::uint64_t expires_ns = 0;
+  std::uint64_t sequence = 0;
+  std::uint8_t encoding = 0;
+
+  /// True if nothing was written there since it was found.
+  bool is_whole() const {
+    acquire_fence();
+    return word_at(block, offsetof(BlockHeader, sequence)) == sequence;
+  }
+};
+
+/// False: the block is not (or no longer) what the reference says.
+bool find_entry(const Walk& walk, Reference reference, ObjectId object, EntryPlace& entry) {
+  const std::byte* block = walk.block(reference);
+  if (block == nullptr) return false;
+  entry.block = block;
+  entry.sequence = word_at(block, offsetof(BlockHeader, sequence), kAcquire);
+  if (!reference.names(entry.sequence)) return false;
+  if (word_at(block, offsetof(BlockHeader, object)) != static_cast<std::uint64_t>(object)) return false;
+  const std::uint64_t lengths = word_at(block, offsetof(BlockHeader, lengths));
+  const BlockAbout about = BlockAbout::unpack(word_at(block, offsetof(BlockHeader, about)));
+  if (about.kind != BlockKind::entry) return false;
+  entry.key_bytes = static_cast<std::uint32_t>(lengths);
+  entry.value_bytes = static_cast<std::uint32_t>(lengths >> 32);
+  if (entry.key_bytes > kMaxKeyBytes || entry.value_bytes > kMaxStoreValueBytes) return false;
+  entry.encoding = about.encoding;
+  std::uint64_t bytes = sizeof(BlockHeader);
+  entry.expires_ns = 0;
+  if (about.flags != 0) {
+    if (!walk.has(block, bytes + 2 * sizeof(std::uint64_t))) return false;
+    if (about.flags & kHasExpiry) {
+      entry.expires_ns = word_at(block, bytes);
+      bytes += sizeof(std::uint64_t);
+    }
+    if (about.flags & kHasRefs) {
+      const std::uint64_t refs = word_at(block, bytes);
+      if (refs > kMaxBlockBytes / sizeof(std::uint64_t)) return false;
+      bytes += (1 + refs) * sizeof(std::uint64_t);
+    }
+  }
+  entry.key = block + bytes;
+  bytes += padded(entry.key_bytes);
+  entry.value = block + bytes;
+  bytes += padded(entry.value_bytes);
+  return walk.has(block, bytes);
+}
+
+/// Compares the words of a key in the segment with `key`.
+bool has_key(const EntryPlace& entry, KeyView key) {
+  if (entry.key_bytes != key.size()) return false;
+  const std::byte* at = key.data();
+  const std::byte* place = entry.key;
+  std::size_t left = key.size();
+  for (; left >= sizeof(std::uint64_t); left -= sizeof(std::uint64_t)) {
+    std::uint64_t word;
+    std::memcpy(&word, at, sizeof word);
+    if (word != load_word(place)) return false;
+    at += sizeof word;
+    place += sizeof word;
+  }
+  if (left == 0) return true;
+  std::uint64_t word = 0;
+  for (std::size_t index = 0; index < left; ++index) word |= static_cast<std::uint64_t>(at[index]) << (8 * index);
+  return word == load_word(place);
+}
+
+/// A node or words block that a root or branch names.
+const std::byte* find_block(const Walk& walk, Reference reference, ObjectId object, BlockKind kind) {
+  const std::byte* block = walk.block(reference);
+  if (block == nullptr || !reference.names(word_at(block, offsetof(BlockHeader, sequence), kAcquire)) ||
+      word_at(block, offsetof(BlockHeader, object)) != static_cast<std::uint64_t>(object) ||
+      BlockAbout::unpack(word_at(block, offsetof(BlockHeader, about))).kind != kind)
+    return nullptr;
+  return block;
+}
+
+/// The slots of the table that a root names; nullptr if it is none.
+const std::byte* find_slots(const Walk& walk, Reference root, std::uint64_t& slots) {
+  const std::byte* table = walk.block(root);
+  if (table == nullptr) return nullptr;
+  slots = word_at(table, offsetof(BlockHeader, order));
+  if (slots - 1 >= kMaxBlockBytes / sizeof(Slot) || !walk.has(table, kSlotsOffset + slots * sizeof(Slot)))
+    return nullptr;
+  return table + kSlotsOffset;
+}
+
+/// The leaf with the item at `index`, which becomes the place in it; `size` is the leaf's. nullptr: not a tree, or no
+/// such item.
+const std::byte* find_leaf(const Walk& walk, Reference root, ObjectId object, std::uint64_t& index, std::size_t& size) {
+  Reference node = root;
+  for (unsigned steps = 0; steps <= kMaxLevel; ++steps) {
+    const std::byte* block = find_block(walk, node, object, BlockKind::node);
+    if (block == nullptr) return nullptr;
+    const std::uint64_t shape = word_at(block, offsetof(BlockHeader, order));
+    size = static_cast<std::size_t>(shape >> 8);
+    const std::byte* at = block + sizeof(BlockHeader);
+    if ((shape & 0xff) == 0) {
+      if (size > kLeafItems || index >= size || !walk.has(block, sizeof(BlockHeader) + size * sizeof(std::uint64_t)))
+        return nullptr;
+      return at;
+    }
+    if (size > kBranches || !walk.has(block, sizeof(BlockHeader) + size * sizeof(Branch))) return nullptr;
+    std::size_t child = 0;
+    for (;; ++child, at += sizeof(Branch)) {
+      if (child == size) return nullptr;
+      const std::uint64_t items = word_at(at, offsetof(Branch, items));
+      if (index < items) break;
+      index -= items;
+    }
+    node = Reference{word_at(at, offsetof(Branch, child))};
+  }
+  return nullptr;
+}
+
+Read finish(const EntryPlace& entry, Reference reference, std::span<std::byte> into) {
+  if (entry.value_bytes <= into.size()) copy_out(entry.value, into.first(entry.value_bytes));
+  return {ReadCode::found, entry.encoding, entry.value_bytes, reference.word};
+}
+
+void append(Page& page, const EntryPlace& entry, Reference reference) {
+  Page::Entry row;
+  row.key_at = page.bytes.size();
+  row.key_bytes = entry.key_bytes;
+  row.value_at = row.key_at + entry.key_bytes;
+  row.value_bytes = entry.value_bytes;
+  row.order = word_at(entry.block, offsetof(BlockHeader, order));
+  row.version = reference.word;
+  row.encoding = entry.encoding;
+  page.bytes.resize(row.value_at + entry.value_bytes);
+  copy_out(entry.key, std::span{page.bytes}.subspan(row.key_at, row.key_bytes));
+  copy_out(entry.value, std::span{page.bytes}.subspan(row.value_at, row.value_bytes));
+  page.entries.push_back(row);
+}
+
+}  // namespace
+
+Error read_error(ReadCode code) {
+  switch (code) {
+    case ReadCode::gone: return fail(Errc::unknown_object, "the object was removed");
+    case ReadCode::wrong_type: return fail(Errc::wrong_type, "the object is of another type");
+    case ReadCode::too_busy: return fail(Errc::too_busy, "the object changed during each of the reads");
+    case ReadCode::damaged: return fail(Errc::bad_segment, "the object's memory is damaged");
+    case ReadCode::found:
+    case ReadCode::absent: break;
+  }
+  return fail(Errc::internal, "no error");
+}
+
+Result<Segment> Segment::open(std::span<const std::byte> memory, Clock now) {
+  const auto bad = [](const char* what) { return fail(Errc::bad_segment, std::string{"segment: "} + what); };
+  if (memory.size() < kMinSegmentBytes) return bad("too short");
+  SegmentHeader header;
+  copy_out(memory.data(), std::as_writable_bytes(std::span{&header, 1}));
+  if (header.magic != kMagic) return bad("no magic");
+  if (header.format != kFormat) return bad("another format");
+  if (header.check != header_check(header)) return bad("its header is damaged");
+  if (header.bound_bytes != memory.size()) return bad("another size than it says");
+  if (header.used_bytes < first_slab_offset(memory.size()) || header.used_bytes > memory.size())
+    return bad("its header is damaged");
+  Segment segment{memory, now};
+  segment.seed_ = header.seed;
+  return segment;
+}
+
+bool Segment::is_superseded() const {
+  return word_at(memory_, offsetof(SegmentHeader, state)) != static_cast<std::uint64_t>(SegmentState::live);
+}
+
+std::string_view Segment::domain() const {
+  const char* text = reinterpret_cast<const char*>(memory_ + offsetof(SegmentHeader, domain));
+  return {text, strnlen(text, kMaxDomainBytes)};
+}
+
+std::size_t Segment::used_bytes() const {
+  const std::uint64_t used = word_at(memory_, offsetof(SegmentHeader, used_bytes), kAcquire);
+  return std::clamp<std::uint64_t>(used, kMinSegmentBytes / 2, bytes_);
+}
+
+Result<ObjectView> Segment::find(std::uint64_t offset, ObjectId id) const {
+  const auto unknown = [&] {
+    return fail(Errc::unknown_object, "object " + std::to_string(static_cast<std::uint64_t>(id)));
+  };
+  if (id == ObjectId::none || offset % sizeof(std::uint64_t) != 0 || offset < first_slab_offset(bytes_) ||
+      offset > used_bytes() - sizeof(ObjectRecord))
+    return unknown();
+  const std::byte* record = memory_ + offset;
+  const ObjectTypeRow* type = find_type(word_at(record, offsetof(ObjectRecord, about), kAcquire) & 0xff);
+  if (word_at(record, offsetof(ObjectRecord, id)) != static_cast<std::uint64_t>(id) || type == nullptr ||
+      is_superseded())
+    return unknown();
+  return ObjectView{offset, id, type->type};
+}
+
+/// Loads the root, or says why there is nothing to read: the root first, because it is cleared after the id.
+bool Segment::load_root(const ObjectView& object, Shape shape, Reference& root, ReadCode& code) const {
+  if (shape_of(object.type) != shape) {
+    code = ReadCode::wrong_type;
+    return false;
+  }
+  const std::byte* record = memory_ + object.offset;
+  root.word = word_at(record, offsetof(ObjectRecord, root), kAcquire);
+  if (word_at(record, offsetof(ObjectRecord, id)) == static_cast<std::uint64_t>(object.id) && !is_superseded())
+    return true;
+  code = ReadCode::gone;
+  return false;
+}
+
+bool Segment::is_root(const ObjectView& object, Reference root) const {
+  acquire_fence();
+  return word_at(memory_ + object.offset, offsetof(ObjectRecord, root)) == root.word;
+}
+
+Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> into) const {
+  const std::uint64_t hash = hash_key(key, seed_);
+  ReadCode code = ReadCode::too_busy;
+  for (unsigned tries = 0; tries < kReadTries; ++tries) {
+    Reference root;
+    if (!load_root(object, Shape::dict, root, code)) return {code};
+    if (!root) return {ReadCode::absent};
+    const Walk walk{memory_, used_bytes()};
+    std::uint64_t slots = 0;
+    const std::byte* first = find_slots(walk, root, slots);
+    bool is_sound = first != nullptr;
+    bool meets_change = false;
+    std::uint64_t position = is_sound ? home_slot(hash, slots) : 0;
+    for (std::uint64_t probes = 0; is_sound && probes < slots; ++probes) {
+      const std::byte* slot = first + position * sizeof(Slot);
+      const std::uint64_t tag = word_at(slot, offsetof(Slot, tag), kAcquire);
+      if (tag == 0) break;
+      if (tag == hash) {
+        const Reference reference{word_at(slot, offsetof(Slot, reference), kAcquire)};
+        EntryPlace entry;
+        if (reference && !find_entry(walk, reference, object.id, entry)) {
+          meets_change = true;  // or damage: which one, the slot says
+          acquire_fence();
+          is_sound = word_at(slot, offsetof(Slot, reference)) != reference.word;
+          break;
+        }
+        if (reference && has_key(entry, key)) {
+          const Read read = finish(entry, reference, into);
+          if (entry.is_whole() && is_root(object, root))
+            return entry.expires_ns != 0 && entry.expires_ns <= now_() ? Read{ReadCode::absent} : read;
+          meets_change = true;
+          break;
+        }
+        // Another key, unless it was overwritten while it was compared.
+        if (reference && !entry.is_whole()) {
+          meets_change = true;
+          break;
+        }
+      }
+      position = position + 1 == slots ? 0 : position + 1;
+    }
+    if (meets_change && is_sound) continue;
+    // A key that is not there, or a table that is none: both count only if this is still the table.
+    if (is_root(object, root)) return {is_sound ? ReadCode::absent : ReadCode::damaged};
+  }
+  return {ReadCode::too_busy};
+}
+
+Read Segment::contains(const ObjectView& object, KeyView key) const { return get(object, key, {}); }
+
+Read Segment::list_get(const ObjectView& object, std::uint64_t index, std::span<std::byte> into) const {
+  ReadCode code = ReadCode::too_busy;
+  for (unsigned tries = 0; tries < kReadTries; ++tries) {
+    Reference root;
+    if (!load_root(object, Shape::list, root, code)) return {code};
+    const std::uint64_t count = word_at(memory_ + object.offset, offsetof(ObjectRecord, count), kAcquire);
+    if (!root) return {ReadCode::absent};
+    const Walk walk{memory_, used_bytes()};
+    std::uint64_t place = index;
+    std::size_t size = 0;
+    const std::byte* leaf = find_leaf(walk, root, object.id, place, size);
+    if (leaf == nullptr) {
+      // Beyond the end, or what is there now is not a tree.
+      if (is_root(object, root)) return {index >= count ? ReadCode::absent : ReadCode::damaged};
+      continue;
+    }
+    const std::byte* item = leaf + place * sizeof(std::uint64_t);
+    const Reference reference{load_word(item, kAcquire)};
+    EntryPlace entry;
+    if (!find_entry(walk, reference, object.id, entry)) {
+      acquire_fence();
+      if (load_word(item) == reference.word && is_root(object, root)) return {ReadCode::damaged};
+      continue;
+    }
+    const Read read = finish(entry, reference, into);
+    if (entry.is_whole() && is_root(object, root)) return read;
+  }
+  return {ReadCode::too_busy};
+}
+
+Read Segment::value_get(const ObjectView& object, std::span<std::byte> into) const {
+  ReadCode code = ReadCode::too_busy;
+  for (unsigned tries = 0; tries < kReadTries; ++tries) {
+    Reference root;
+    if (!load_root(object, Shape::value, root, code)) return {code};
+    if (!root) return {ReadCode::absent};
+    EntryPlace entry;
+    if (!find_entry({memory_, used_bytes()}, root, object.id, entry)) {
+      if (is_root(object, root)) return {ReadCode::damaged};
+      continue;
+    }
+    const Read read = finish(entry, root, into);
+    if (entry.is_whole() && is_root(object, root)) return read;
+  }
+  return {ReadCode::too_busy};
+}
+
+ReadCode Segment::array_get(const ObjectView& object, std::uint64_t first, std::span<std::uint64_t> into) const {
+  ReadCode code = ReadCode::too_busy;
+  for (unsigned tries = 0; tries < kReadTries; ++tries) {
+    Reference root;
+    if (!load_root(object, Shape::array, root, code)) return code;
+    if (!root) return into.empty() && first == 0 ? ReadCode::found : ReadCode::absent;
+    const Walk walk{memory_, used_bytes()};
+    const std::byte* block = find_block(walk, root, object.id, BlockKind::words);
+    const std::uint64_t bytes = block != nullptr ? word_at(block, offsetof(BlockHeader, lengths)) >> 32 : 0;
+    if (block == nullptr || !walk.has(block, sizeof(BlockHeader) + bytes)) {
+      if (is_root(object, root)) return ReadCode::damaged;
+      continue;
+    }
+    const std::uint64_t words = bytes / sizeof(std::uint64_t);
+    const bool fits = first <= words && into.size() <= words - first;
+    const std::byte* at = block + sizeof(BlockHeader) + first * sizeof(std::uint64_t);
+    for (std::size_t index = 0; fits && index < into.size(); ++index, at += sizeof(std::uint64_t))
+      into[index] = load_word(at);
+    if (is_root(object, root)) return fits ? ReadCode::found : ReadCode::absent;
+  }
+  return ReadCode::too_busy;
+}
+
+bool Segment::begin_read(const ObjectView& object, std::uint64_t& version) const {
+  version = word_at(memory_ + object.offset, offsetof(ObjectRecord, version), kAcquire);
+  return version % 2 == 0;
+}
+
+bool Segment::unchanged(const ObjectView& object, std::uint64_t version) const {
+  acquire_fence();
+  return word_at(memory_ + object.offset, offsetof(ObjectRecord, version)) == version;
+}
+
+ReadCode Segment::stat(const ObjectView& object, ObjectStat& into) const {
+  const std::byte* record = memory_ + object.offset;
+  return consistently(
+      object,
+      [&] {
+        const std::uint64_t about = word_at(record, offsetof(ObjectRecord, about));
+        into.flags = static_cast<std::uint8_t>(about >> 8);
+        into.owner_uid = static_cast<std::uint32_t>(about >> 32);
+        into.type = object.type;
+        into.count = word_at(record, offsetof(ObjectRecord, count));
+        into.bytes = word_at(record, offsetof(ObjectRecord, bytes));
+        into.created = word_at(record, offsetof(ObjectRecord, created));
+        for (std::size_t index = 0; index < kAuxWords; ++index)
+          into.aux[index] = word_at(record, offsetof(ObjectRecord, aux) + index * sizeof(std::uint64_t));
+        const bool is_it = word_at(record, offsetof(ObjectRecord, id)) == static_cast<std::uint64_t>(object.id);
+        return is_it && !is_superseded() ? ReadCode::found : ReadCode::gone;
+      },
+      &into.version);
+}
+
+ReadCode Segment::scan(const ObjectView& object, Cursor& cursor, std::size_t max_entries, std::size_t max_bytes,
+                       Page& page) const {
+  const std::size_t entries_before = page.entries.size();
+  const std::size_t bytes_before = page.bytes.size();
+  ReadCode code = ReadCode::too_busy;
+  for (unsigned tries = 0; tries < kReadTries; ++tries) {
+    Reference root;
+    if (!load_root(object, Shape::dict, root, code)) return code;
+    if (!root) return ReadCode::absent;
+    if (cursor.table != root.word) cursor = {root.word, 0};
+    const Walk walk{memory_, used_bytes()};
+    std::uint64_t slots = 0;
+    const std::byte* first = find_slots(walk, root, slots);
+    if (first == nullptr) {
+      if (is_root(object, root)) return ReadCode::damaged;
+      continue;
+    }
+    std::uint64_t position = cursor.position;
+    for (; position < slots && page.entries.size() - entries_before < max_entries &&
+           page.bytes.size() - bytes_before <= max_bytes;
+         ++position) {
+      const std::byte* slot = first + position * sizeof(Slot) + offsetof(Slot, reference);
+      for (unsigned slot_tries = 0; slot_tries < kReadTries; ++slot_tries) {
+        const Reference reference{load_word(slot, kAcquire)};
+        if (!reference) break;
+        EntryPlace entry;
+        if (!find_entry(walk, reference, object.id, entry)) continue;
+        const bool is_expired = entry.expires_ns != 0 && entry.expires_ns <= now_();
+        if (!is_expired) append(page, entry, reference);
+        if (entry.is_whole()) break;
+        if (is_expired) continue;
+        page.bytes.resize(page.entries.back().key_at);
+        page.entries.pop_back();
+      }
+    }
+    if (is_root(object, root)) {
+      const bool is_end = position == slots && page.entries.size() == entries_before;
+      cursor.position = position;
+      return is_end ? ReadCode::absent : ReadCode::found;
+    }
+    page.entries.resize(entries_before);
+    page.bytes.resize(bytes_before);
+  }
+  return ReadCode::too_busy;
+}
+
+ReadCode Segment::list_scan(const ObjectView& object, std::uint64_t first, std::uint64_t count, Page& page) const {
+  const std::size_t entries_before = page.entries.size();
+  const std::size_t bytes_before = page.bytes.size();
+  ReadCode code = ReadCode::too_busy;
+  for (unsigned tries = 0; tries < kReadTries; ++tries) {
+    page.entries.resize(entries_before);
+    page.bytes.resize(bytes_before);
+    Reference root;
+    if (!load_root(object, Shape::list, root, code)) return code;
+    const std::uint64_t all = word_at(memory_ + object.offset, offsetof(ObjectRecord, count), kAcquire);
+    if (!root || first >= all) {
+      if (is_root(object, root)) return ReadCode::found;
+      continue;
+    }
+    const std::uint64_t end = count < all - first ? first + count : all;
+    const Walk walk{memory_, used_bytes()};
+    std::uint64_t index = first;
+    bool is_sound = true;
+    while (index < end && is_sound) {
+      std::uint64_t place = index;
+      std::size_t size = 0;
+      const std::byte* leaf = find_leaf(walk, root, object.id, place, size);
+      if (leaf == nullptr) break;
+      for (; place < size && index < end && is_sound; ++place, ++index) {
+        const Reference reference{load_word(leaf + place * sizeof(std::uint64_t), kAcquire)};
+        EntryPlace entry;
+        is_sound = find_entry(walk, reference, object.id, entry);
+        if (!is_sound) break;
+        append(page, entry, reference);
+        is_sound = entry.is_whole();
+      }
+      // The copies are used only if this is still the tree; no need to go on through one that is not.
+      if (!is_root(object, root)) is_sound = false;
+    }
+    if (is_sound && index == end && is_root(object, root)) return ReadCode::found;
+  }
+  return ReadCode::too_busy;
+}
+
+ReadCode Segment::read_all(const ObjectView& object, Page& page, std::uint64_t& version, unsigned tries) const {
+  const bool is_dict = shape_of(object.type) == Shape::dict;
+  const std::size_t entries_before = page.entries.size();
+  const std::size_t bytes_before = page.bytes.size();
+  const ReadCode code = consistently(
+      object,
+      [&] {
+        page.entries.resize(entries_before);
+        page.bytes.resize(bytes_before);
+        if (!is_dict) return list_scan(object, 0, UINT64_MAX, page);
+        Cursor cursor;
+        const ReadCode scanned = scan(object, cursor, SIZE_MAX, SIZE_MAX, page);
+        return scanned == ReadCode::absent ? ReadCode::found : scanned;  // an empty one
+      },
+      &version, tries);
+  if (code == ReadCode::found && is_dict)
+    std::sort(page.entries.begin() + static_cast<std::ptrdiff_t>(entries_before), page.entries.end(),
+              [](const auto& a, const auto& b) { return a.order < b.order; });
+  return code;
+}
+
+}  // namespace taskpool::store
