@@ -17,7 +17,7 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_COMPONENTS_ALL taskpool dev)
 set(CPACK_DEBIAN_TASKPOOL_PACKAGE_NAME taskpool)
 set(CPACK_DEBIAN_TASKPOOL_PACKAGE_SECTION admin)
-set(CPACK_DEBIAN_TASKPOOL_PACKAGE_DEPENDS "systemd-sysusers | systemd")
+set(CPACK_DEBIAN_TASKPOOL_PACKAGE_RECOMMENDS "systemd")
 set(CPACK_COMPONENT_TASKPOOL_DESCRIPTION "worker pools and shared objects for every program on a host
 A daemon that keeps worker processes warm, runs functions and commands that
 programs send over a Unix socket, and keeps a store of shared objects; with a

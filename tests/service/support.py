@@ -1,0 +1,50 @@
+"""What the tests of the installed service share. They need root, some programs and the network: where they cannot run they say SKIPPED
+and why, and end with code 77; with TASKPOOL_CI set that is a failure."""
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DEADLINE = 60.0  # seconds; every wait ends
+
+
+def skip(why):
+    print("SKIPPED: " + why)
+    sys.exit(1 if os.environ.get("TASKPOOL_CI") else 77)
+
+
+def require(*programs):
+    if os.geteuid() != 0:
+        skip("not root")
+    for program in programs:
+        if not shutil.which(program):
+            skip(program + " is not installed: ./dev setup service")
+
+
+def package():
+    """The Debian package of the programs."""
+    packages = sorted(glob.glob(os.path.join(REPOSITORY, "build/package/taskpool_*.deb")))
+    if not packages:
+        skip("there is no package: ./dev package")
+    return packages[-1]
+
+
+def eventually(question, what):
+    end = time.monotonic() + DEADLINE
+    while not (answer := question()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {DEADLINE} s: {what}")
+        time.sleep(0.05)
+    return answer
+
+
+def run(*command, check=True, timeout=DEADLINE, **options):
+    """Runs a command to its end; what it printed is in the answer, and in the error if it failed."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, **options)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+    return done
