@@ -79,6 +79,13 @@ std::vector<Waiter*> Waiters::first(Place place, std::size_t most) {
   return found;
 }
 
+Waiter* Waiters::nth(Place place, std::size_t index) {
+  const auto lane = lanes_.find(place);
+  if (lane == lanes_.end() || index >= lane->second.size()) return nullptr;
+  if (index + 1 == lane->second.size()) return &lane->second.back();
+  return &*std::next(lane->second.begin(), static_cast<std::ptrdiff_t>(index));
+}
+
 Waiter* Waiters::find(std::uint64_t session, std::uint64_t request) const {
   const auto found = requests_.find(Request{session, request});
   return found == requests_.end() ? nullptr : found->second.get();

@@ -74,10 +74,17 @@ class Waiters {
   Waiter* front(Place place);
   /// Those of a lane in order, at most `most` from the front.
   std::vector<Waiter*> first(Place place, std::size_t most);
+  /// The one at that place in order, from 0, or null. Constant time at both ends of the lane.
+  Waiter* nth(Place place, std::size_t index);
   Waiter* find(std::uint64_t session, std::uint64_t request) const;
   /// One of a session's, or null.
   Waiter* any_of(std::uint64_t session);
   std::size_t count(Place place) const;
+  /// In no order.
+  template <class Visit>
+  void for_each(Visit visit) const {
+    for (const auto& [request, waiter] : requests_) visit(*waiter);
+  }
   std::size_t size() const { return requests_.size(); }
 
   /// The earliest deadline, if anybody has one.

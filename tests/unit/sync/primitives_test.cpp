@@ -117,12 +117,12 @@ BOOST_AUTO_TEST_CASE(a_bounded_one_cannot_be_released_too_often) {
 }
 
 BOOST_AUTO_TEST_CASE(an_unbounded_one_has_the_bound_of_sem_post) {
-  BOOST_TEST(release(SemaphoreState{SemaphoreState::kMaxSemaphore - 1}).verdict == Verdict::done);
+  BOOST_TEST((release(SemaphoreState{SemaphoreState::kMaxSemaphore - 1}).verdict == Verdict::done));
   BOOST_TEST(release(SemaphoreState{SemaphoreState::kMaxSemaphore}).error == Errc::out_of_range);
 }
 
 BOOST_AUTO_TEST_CASE(as_many_learn_of_a_death_as_units_came_from_it) {
-  auto state = abandon({0, 3}, 2);
+  auto state = abandon(SemaphoreState{0, 3}, 2);
   BOOST_TEST(state.value == 2u);
   for (const bool died : {true, true}) {
     const auto next = acquire(state);
@@ -130,7 +130,7 @@ BOOST_AUTO_TEST_CASE(as_many_learn_of_a_death_as_units_came_from_it) {
     state = next.state;
   }
   BOOST_TEST(!acquire(release(state).state).owner_died);
-  BOOST_TEST(abandon({2, 3}, 5).value == 3u);  // never above the bound
+  BOOST_TEST(abandon(SemaphoreState{2, 3}, 5).value == 3u);  // never above the bound
 }
 
 BOOST_AUTO_TEST_CASE(the_words_keep_it_all) {
