@@ -11,6 +11,7 @@ ALLOWED = {
     "daemon": ["proto", "daemon"],
     "daemon/os": ["proto/result.hpp"],
     "daemon/queue": ["proto"],
+    "daemon/store": ["proto", "daemon/os"],
     "daemon/wire": ["proto", "daemon/os"],
     "daemon/pool": ["proto", "daemon/os", "daemon/queue", "daemon/wire", "daemon/config.hpp", "daemon/log.hpp",
                     "daemon/metrics.hpp"],
