@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "proto/limits.hpp"
@@ -29,6 +31,14 @@ Result<std::string> quote(std::string_view text) {
   } catch (const Json::type_error&) {  // the only way in which the library tells that it is not UTF-8
     return fail(Errc::bad_argument, "'" + excerpt(text) + "' is not UTF-8");
   }
+}
+
+template <class T>
+std::optional<std::string> read_number(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return std::string{as_text(std::as_bytes(std::span{&value, 1}))};
 }
 
 }  // namespace
@@ -69,6 +79,25 @@ Result<std::string> to_starred(const std::string& item) {
   const auto value = Json::parse(item, nullptr, false);
   if (!value.is_array()) return fail(Errc::bad_argument, "'" + excerpt(item) + "' is no list of arguments");
   return value.size() == 1 ? value[0].dump() : item;
+}
+
+Result<std::string> to_number(std::string_view text, Encoding element) {
+  std::optional<std::string> bytes;
+  switch (element) {
+    case Encoding::i8: bytes = read_number<std::int8_t>(text); break;
+    case Encoding::i16: bytes = read_number<std::int16_t>(text); break;
+    case Encoding::i32: bytes = read_number<std::int32_t>(text); break;
+    case Encoding::i64: bytes = read_number<std::int64_t>(text); break;
+    case Encoding::u8: bytes = read_number<std::uint8_t>(text); break;
+    case Encoding::u16: bytes = read_number<std::uint16_t>(text); break;
+    case Encoding::u32: bytes = read_number<std::uint32_t>(text); break;
+    case Encoding::u64: bytes = read_number<std::uint64_t>(text); break;
+    case Encoding::f32: bytes = read_number<float>(text); break;
+    case Encoding::f64: bytes = read_number<double>(text); break;
+    default: break;
+  }
+  if (bytes) return std::move(*bytes);
+  return fail(Errc::bad_argument, "'" + excerpt(text) + "' is no number of type " + std::string{name(element)});
 }
 
 Result<std::string> to_command(const std::vector<std::string>& words) {

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "proto/frame.hpp"
 #include "proto/result.hpp"
 
 namespace taskpool::cli {
@@ -26,6 +27,9 @@ Result<std::string> to_arguments(const std::vector<std::string>& words, Format f
 /// What `map --star` sends for an input: a list of arguments. A list of one stands for that one: a function of one
 /// parameter takes an item as it is. Error: `bad_argument` if the input is no list.
 Result<std::string> to_starred(const std::string& item);
+
+/// The bytes of one element of an array of numbers. Error: `bad_argument` if the text is no number of that type.
+Result<std::string> to_number(std::string_view text, Encoding element);
 
 /// The item of a command: its words as a JSON list. Error: `bad_argument` if one is not UTF-8.
 Result<std::string> to_command(const std::vector<std::string>& words);

@@ -150,9 +150,12 @@ Run define_result(CLI::App& app) {
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
     const auto& task = invocation.words[0];
-    const auto body = client->fetch(task, *keep);
-    if (!body && body.error().errc() == Errc::bad_argument)  // it is a job
+    const auto rows = client->ps({.task = task});
+    if (!rows) return rows.error();
+    const auto found = rows->value("tasks", nlohmann::json::array());
+    if (!found.empty() && found[0].value("kind", "") == "job")
       return show_job(*client, task, *keep, {.format = *format, .show_errors = invocation.globals.json});
+    const auto body = client->fetch(task, *keep);
     if (!body) return body.error();
     return show_result(item_of(*body), *format, invocation.globals.json);
   };

@@ -15,6 +15,13 @@ namespace {
 /// Room in a frame's head for everything beside the surroundings of commands. Bytes.
 constexpr std::size_t kOtherHeadBytes = 4096;
 
+std::vector<std::string> element_names() {
+  std::vector<std::string> names;
+  for (auto code = static_cast<unsigned>(Encoding::i8); code <= static_cast<unsigned>(Encoding::f64); ++code)
+    names.emplace_back(name(static_cast<Encoding>(code)));
+  return names;
+}
+
 struct MapFlags {
   CallFlags call;
   Format format = Format::json;
@@ -24,6 +31,8 @@ struct MapFlags {
   bool star = false;
   bool unordered = false;
   bool nul = false;
+  bool detach = false;
+  Encoding element = Encoding::none;  ///< --array
   bool progress = ::isatty(STDERR_FILENO) == 1;
 };
 
@@ -41,10 +50,15 @@ Result<MapPlan> plan_function(const MapFlags& flags, const Invocation& invocatio
   if (plan.words.empty()) throw UsageError("map needs a function, or --exec COMMAND");
   plan.call = flags.call.call(plan.words.front());
   plan.words.erase(plan.words.begin());
-  plan.encode = [format = flags.format, star = flags.star](std::string_view input) -> Result<std::string> {
-    auto item = to_item(input, format);
-    return item && star ? to_starred(*item) : item;
-  };
+  if (flags.element != Encoding::none && (flags.star || flags.format == Format::text))
+    throw UsageError("--array is for numbers, not for --star or --lines");
+  if (flags.element != Encoding::none)
+    plan.encode = [element = flags.element](std::string_view input) { return to_number(input, element); };
+  else
+    plan.encode = [format = flags.format, star = flags.star](std::string_view input) -> Result<std::string> {
+      auto item = to_item(input, format);
+      return item && star ? to_starred(*item) : item;
+    };
   plan.printer = std::make_unique<ResultPrinter>(
       ResultStyle{.format = flags.format, .as_list = !plan.words.empty(), .show_errors = invocation.globals.json});
   return plan;
@@ -52,6 +66,7 @@ Result<MapPlan> plan_function(const MapFlags& flags, const Invocation& invocatio
 
 Result<MapPlan> plan_command(const MapFlags& flags, const Invocation& invocation) {
   if (flags.star) throw UsageError("--star is for functions");
+  if (flags.element != Encoding::none) throw UsageError("--array is for functions");
   auto words = CommandTemplate::parse(*flags.command);
   if (!words) throw UsageError("--exec: " + words.error().detail);
   MapPlan plan;
@@ -85,6 +100,30 @@ int end_of(const MapRun& run, const MapPrinter& printer, bool of_commands, const
   return printer.failed() > 0 ? kFailed : kDone;
 }
 
+/// Submits the map and prints its id.
+Result<int> detach_map(const Client& client, const Call& call, ItemFeed& feed, const Interrupts& interrupts,
+                       bool as_json) {
+  std::optional<Error> input_error;
+  const auto task = client.submit_map(call, [&]() -> Result<std::optional<Item>> {
+    auto item = feed.next();
+    if (!item) input_error = item.error();
+    if (item && interrupts.signal() != 0) return fail(Errc::cancelled, "interrupted");
+    return item;
+  });
+  if (interrupts.signal() != 0 && !task) {
+    complain("cancelled what was submitted");
+    return 128 + interrupts.signal();
+  }
+  if (input_error) {
+    complain(*input_error);
+    return kUsage;
+  }
+  if (!task) return task.error();
+  const auto text = as_json ? nlohmann::json{{"task", *task}}.dump() : *task;
+  if (auto printed = print(text + "\n"); !printed) return printed.error();
+  return kDone;
+}
+
 Result<int> run_plan(const MapFlags& flags, const Invocation& invocation, MapPlan plan) {
   const auto client = connect(invocation.globals, Autostart::yes);
   if (!client) return client.error();
@@ -108,8 +147,10 @@ Result<int> run_plan(const MapFlags& flags, const Invocation& invocation, MapPla
 
   plan.call.chunk = flags.chunk;
   plan.call.stop_on_error = flags.stop_on_error;
+  ItemFeed feed{*inputs, flags.element};
+  if (flags.detach) return detach_map(*client, plan.call, feed, interrupts, invocation.globals.json);
   auto stream = client->start_stream(plan.call, StreamOptions{.ordered = !flags.unordered});
-  const auto run = run_map(stream, *inputs, *plan.printer, interrupts, options);
+  const auto run = run_map(stream, feed, *plan.printer, interrupts, options);
   if (!run) return run.error();
   if (!run->interrupted) plan.printer->finish();
   if (auto flushed = plan.printer->out().flush(); !flushed) return flushed.error();
@@ -124,6 +165,15 @@ Run define_map(CLI::App& app) {
       ->type_name("COMMAND");
   add_format(app, flags->format);
   app.add_flag("-0,--null", flags->nul, "Inputs on standard input end with NUL, not with a newline");
+  app.add_flag("-d,--detach", flags->detach, "Print the job's id, for wait, result and cancel, instead of its results");
+  app.add_option("--key", flags->call.options.idempotency_key,
+                 "A second map with this key while the first is known has the same results")
+      ->type_name("TEXT");
+  app.add_option_function<std::string>(
+         "--array", [flags](const std::string& type) { flags->element = *find_encoding(type); },
+         "Inputs are numbers of TYPE (i8 ... i64, u8 ... u64, f32, f64) and travel as an array")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember(element_names()));
   app.add_flag("--star", flags->star, "Each input is a list of arguments");
   app.add_flag("-u,--unordered", flags->unordered, "Print results as they come");
   app.add_option("--chunk", flags->chunk, "Give a worker N inputs at a time (else adaptive)")

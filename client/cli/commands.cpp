@@ -34,7 +34,9 @@ constexpr std::array kCommands{
         "taskpool map square 0 1 2 3              # [0, 1, 4, 9]\n"
         "find /etc -type f | taskpool map word_count --lines >counts\n"
         "ls *.gz | taskpool map --exec 'gzip -t {}' --progress\n"
-        "taskpool map --exec 'convert {} -resize 50% small/{}' *.png",
+        "taskpool map --exec 'convert {} -resize 50% small/{}' *.png\n"
+        "seq 1000000 | taskpool map square --array i64 | tail -1\n"
+        "id=$(seq 1000 | taskpool map square --detach) && taskpool wait $id && taskpool result $id",
         Completes::functions, define_map},
     Command{"submit", "FUNCTION [ARGUMENT...] | -- COMMAND [WORD...]", "Start a task that outlives this program",
             "Prints the task's id. The daemon keeps the result for `taskpool result`, and a command's output for\n"

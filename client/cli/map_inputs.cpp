@@ -2,7 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace taskpool::cli {
+namespace {
+
+/// How much of an array is sent at a time. Bytes.
+constexpr std::size_t kMaxArrayBytes = 32 * 1024;
+
+}  // namespace
 
 Result<WordInputs> WordInputs::make(const std::vector<std::string>& words, const Encode& encode) {
   std::vector<std::string> items;
@@ -26,6 +34,27 @@ Result<std::optional<std::string>> LineInputs::next() {
   auto item = encode_(**line);
   if (!item) return fail(item.error().errc(), fmt::format("line {}: {}", reader_.number(), item.error().detail));
   return std::move(*item);
+}
+
+Result<std::optional<Item>> ItemFeed::next() {
+  if (error_) return *std::exchange(error_, std::nullopt);
+  bytes_.clear();
+  do {
+    auto input = inputs_.next();
+    if (!input) {
+      if (bytes_.empty()) return input.error();
+      error_ = input.error();
+      break;
+    }
+    if (!*input) break;
+    if (element_ == Encoding::none) {
+      bytes_ = std::move(**input);
+      return Item::json(bytes_);
+    }
+    bytes_ += **input;
+  } while (bytes_.size() < kMaxArrayBytes && inputs_.ready());
+  if (bytes_.empty()) return std::nullopt;
+  return Item{element_, as_bytes(bytes_), static_cast<std::uint32_t>(bytes_.size() / element_bytes(element_))};
 }
 
 }  // namespace taskpool::cli

@@ -8,6 +8,7 @@
 
 #include "client/cli/lines.hpp"
 #include "proto/result.hpp"
+#include "taskpool/body.hpp"
 
 namespace taskpool::cli {
 
@@ -47,6 +48,23 @@ class LineInputs : public Inputs {
  private:
   LineReader reader_;
   Encode encode_;
+};
+
+/// Inputs as they travel: each as an item of its own, or, if they are elements of an array, many at a time.
+class ItemFeed {
+ public:
+  /// `element`: the type of the inputs, which to_number() made; `none` if they are JSON.
+  ItemFeed(Inputs& inputs, Encoding element) : inputs_{inputs}, element_{element} {}
+  /// The next item, which views this until the next call; nothing at the end. Errors: as Inputs::next(), after the
+  /// items before it.
+  Result<std::optional<Item>> next();
+  bool ready() const { return error_ || inputs_.ready(); }
+
+ private:
+  Inputs& inputs_;
+  const Encoding element_;
+  std::string bytes_;
+  std::optional<Error> error_;
 };
 
 }  // namespace taskpool::cli

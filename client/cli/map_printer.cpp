@@ -26,7 +26,8 @@ void MapPrinter::report(std::uint64_t index, std::string_view what) {
 }
 
 void ResultPrinter::result(std::uint64_t index, const Item& value) {
-  const auto text = render(value, style_.format);
+  auto text = render(value, style_.format);
+  if (text && is_array(value.encoding)) *text = text->substr(1, text->size() - 2);  // of a map: an element of one
   if (!text) {
     const ErrorHead error{.code = text.error().errc(), .detail = text.error().detail};
     report(index, fmt::format("{}: {}", name(error.code), error.detail));

@@ -17,7 +17,7 @@ namespace {
 /// is always the other thread that reads the socket.
 class Feeder {
  public:
-  Feeder(MapStream& stream, Inputs& inputs, const Interrupts& interrupts)
+  Feeder(MapStream& stream, ItemFeed& inputs, const Interrupts& interrupts)
       : stream_{stream}, inputs_{inputs}, interrupts_{interrupts}, thread_{[this] { run(); }} {}
   /// Take outcomes until finished() before this.
   ~Feeder() { thread_.join(); }
@@ -53,7 +53,7 @@ class Feeder {
     if (!inputs_.ready()) stream_.flush();  // nothing may wait here while this waits for input
     const auto item = inputs_.next();
     if (item && !*item) return false;
-    const auto pushed = item ? push(Item::json(**item)) : Result<void>{item.error()};
+    const auto pushed = item ? push(**item) : Result<void>{item.error()};
     if (!pushed && pushed.error().errc() != Errc::cancelled)
       error_ = pushed.error();  // a job's end is not the input's fault
     return pushed.has_value();
@@ -87,7 +87,7 @@ class Feeder {
   }
 
   MapStream& stream_;
-  Inputs& inputs_;
+  ItemFeed& inputs_;
   const Interrupts& interrupts_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> finished_{false};
@@ -197,7 +197,7 @@ class Taker {
 
 }  // namespace
 
-Result<MapRun> run_map(MapStream& stream, Inputs& inputs, MapPrinter& printer, const Interrupts& interrupts,
+Result<MapRun> run_map(MapStream& stream, ItemFeed& inputs, MapPrinter& printer, const Interrupts& interrupts,
                        const MapRunOptions& options) {
   Feeder feeder{stream, inputs, interrupts};
   Taker taker{stream, feeder, printer, interrupts, options};

@@ -124,7 +124,7 @@ Result<std::string> Client::submit(Call call, const Item& item) const {
   return field<std::string>(read_reply(session_->connection()->apply(destination(call), item)), "task");
 }
 
-Result<std::string> Client::submit_map(Call call, const std::function<std::optional<Item>()>& feed) const {
+Result<std::string> Client::submit_map(Call call, const std::function<Result<std::optional<Item>>()>& feed) const {
   call.detached = true;
   const auto connection = session_->connection();
   const auto job = std::make_shared<client::DetachedJob>(destination(call));
@@ -132,14 +132,22 @@ Result<std::string> Client::submit_map(Call call, const std::function<std::optio
   std::optional<Error> refused;
   while (!refused && !job->ended()) {
     const auto item = feed();
-    if (!item) break;
-    if (auto added = job->add(*connection, *item); !added) refused = added.error();
+    if (!item) {
+      refused = item.error();
+    } else if (!*item) {
+      break;
+    } else if (auto added = job->add(*connection, **item); !added) {
+      refused = added.error();
+    }
   }
   job->finish(*connection);
   (void)connection->wait(*job, {});
   auto task = field<std::string>(read_reply(job->take()), "task");
   if (!task || !refused) return task;
-  (void)cancel(*task, true);  // what there is of it is not what was wanted
+  // What there is of it is not what was wanted: it goes without a trace.
+  (void)cancel(*task, true);
+  (void)wait(*task);
+  for (auto dropped = fetch_all(*task); dropped.next();) continue;
   return *refused;
 }
 
@@ -155,6 +163,17 @@ Result<Body> Client::fetch(const std::string& task, bool keep) const {
   fetch.task = task;
   fetch.keep = keep;
   return session_->connection()->ask(Op::fetch, encode(fetch), keep);
+}
+
+MapCall Client::fetch_into(const std::string& task, std::shared_ptr<MapSink> sink, bool keep) const {
+  Fetch fetch;
+  fetch.task = task;
+  fetch.keep = keep;
+  auto connection = session_->connection();
+  auto job = std::make_shared<client::CollectJob>(client::Destination{}, std::move(sink));
+  job->set_fetching(0);
+  connection->open_fetch(job, encode(fetch));
+  return {std::move(connection), std::move(job)};
 }
 
 MapStream Client::fetch_all(const std::string& task, bool keep, std::uint64_t index,

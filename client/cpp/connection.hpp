@@ -106,6 +106,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<Pending> find(std::uint64_t request) const;
   /// Whether `bytes` more of unfinished items fit what the daemon keeps for this session. Locked.
   bool may_queue(std::size_t bytes) const { return queued_bytes_ == 0 || queued_bytes_ + bytes <= queue_limit_; }
+  /// How much one body of a task that outlives the session may hold; 0: the daemon did not say. Locked.
+  std::size_t detached_body_bytes() const { return static_cast<std::size_t>(server_.limits.detached_body_bytes); }
   /// Whether all that is queued belongs to jobs whose outcomes come at their ends: then waiting for room is of no use.
   bool is_queue_silent() const { return queued_bytes_ == silent_bytes_; }
   void queued(std::size_t bytes, bool silent) {

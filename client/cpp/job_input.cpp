@@ -53,8 +53,13 @@ Result<void> Job::add(Connection& connection, const Item& item) {
 
 Result<void> Job::add_through_arena(Connection& connection, const Item& item) {
   const std::size_t element = element_bytes(item.encoding);
-  const std::size_t step = element == 0 ? item.bytes.size() : kArrayPieceBytes;
   auto lock = connection.lock();
+  std::size_t step = element == 0 ? item.bytes.size() : kArrayPieceBytes;
+  // What outlives the session is copied by the daemon, in pieces that it bounds. One that bounds nothing sensible says
+  // so.
+  if (const auto most = connection.detached_body_bytes();
+      element > 0 && outcomes_ != Outcomes::as_they_come && most >= kMaxInlineItemBytes)
+    step = std::min(step, most / element * element);
   // A frame is inline or in the arena, and items keep their order.
   if (!packer_.empty()) send_packed(connection, lock, 0);
   for (std::size_t at = 0; at < item.bytes.size(); at += step) {

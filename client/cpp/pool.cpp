@@ -39,7 +39,8 @@ RawFuture PreparedCall::apply_async(UpBuffer argument, Encoding encoding) const 
   return {std::move(connection), std::move(pending)};
 }
 
-client::Destination Pool::destination_of(const std::string& function, const MapOptions* map, Encoding result_element) const {
+client::Destination Pool::destination_of(const std::string& function, const MapOptions* map,
+                                         Encoding result_element) const {
   const auto epoch = owned_ ? owned_->epoch : 0;
   const bool plain_map = map == nullptr || (map->chunk == 0 && !map->stop_on_error && result_element == Encoding::none);
   if (plain_map && options_ == CallOptions{})
@@ -78,7 +79,8 @@ MapCall Pool::start_map(const std::string& function, std::shared_ptr<MapSink> si
   return {std::move(connection), std::move(job)};
 }
 
-MapStream Pool::start_stream(const std::string& function, const StreamOptions& stream, const MapOptions& options) const {
+MapStream Pool::start_stream(const std::string& function, const StreamOptions& stream,
+                             const MapOptions& options) const {
   auto connection = session_->connection();
   auto job = std::make_shared<client::StreamJob>(destination_of(function, &options), stream);
   connection->open_job(job);
@@ -97,6 +99,14 @@ Result<std::string> Pool::submit_item(const std::string& function, const Item& i
   return client().submit(options_.call(function, name_), item);
 }
 
+Result<std::string> Pool::submit_items(const std::string& function, const MapOptions& options,
+                                       const std::function<Result<std::optional<Item>>()>& feed) const {
+  auto call = options_.call(function, name_);
+  call.chunk = options.chunk;
+  call.stop_on_error = options.stop_on_error;
+  return client().submit_map(std::move(call), feed);
+}
+
 Client Pool::client() const { return Client{session_}; }
 
 Result<void> Pool::resize(std::uint32_t workers) const { return done_or_error(client().pool_resize(name_, workers)); }
@@ -109,7 +119,8 @@ Result<void> Pool::close(bool terminate) const {
   pool.pool = name_;
   pool.terminate = terminate;
   const auto connection = session_->connection();
-  if (!owned_ || owned_->epoch != connection->epoch()) return fail(Errc::pool_closed, name_ + ": not a pool of this session");
+  if (!owned_ || owned_->epoch != connection->epoch())
+    return fail(Errc::pool_closed, name_ + ": not a pool of this session");
   const auto closed = connection->ask(Op::pool_close, encode(pool), false);
   if (!closed) return closed.error();
   owned_->closed = true;

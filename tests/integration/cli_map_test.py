@@ -52,6 +52,37 @@ class Map(DaemonTest):
                                  "--retries", "1", "--lost-retries", "1", "--retry-delay", "10ms", "--priority", "5",
                                  "--pool", "default", "--name", "mine", "--no-progress", "--quiet"), out="[1, 4]\n")
 
+    def test_numbers_travel_as_an_array_where_asked(self):
+        self.expect(self.run_cli("map", "square", "--array", "i64", "-3", "4"), out="[9, 16]\n", err="")
+        count = 50000
+        lines = "".join("%d\n" % i for i in range(count))
+        done = self.expect(self.run_cli("map", "square", "--array", "i64", stdin=lines), err="")
+        self.assertEqual(done.out, "".join("%d\n" % (i * i) for i in range(count)))
+        self.expect(self.run_cli("map", "square", "--array", "u8", "1", "256"), code=2, out="", err="input 2: '256'")
+        self.expect(self.run_cli("map", "square", "--array", "i64", stdin="1\nx\n"), code=2, out="1\n", err="line 2: 'x'")
+        self.expect(self.run_cli("map", "square", "--array", "i65", "1"), code=2, out="")
+        self.expect(self.run_cli("map", "echo", "--array", "i64", "--lines", "1"), code=2, out="", err="--array")
+
+    def test_a_detached_map_is_taken_later(self):
+        lines = "".join("%d\n" % i for i in range(3000))
+        squares = "".join("%d\n" % (i * i) for i in range(3000))
+        for options in ([], ["--array", "i32"]):
+            task = self.expect(self.run_cli("map", "square", "--detach", *options, stdin=lines), err="").out.strip()
+            self.expect(self.run_cli("wait", task), out="", err="")
+            self.expect(self.run_cli("result", task), out=squares, err="")
+        task = json.loads(self.expect(self.run_cli("map", "square", "-d", "2", "3", "--json")).out)["task"]
+        self.expect(self.run_cli("wait", task))
+        self.expect(self.run_cli("result", task), out="4\n9\n")
+
+    def test_a_detached_map_with_bad_input_leaves_nothing(self):
+        done = self.run_cli("map", "sleep", "--detach", stdin="60\n60\nnot json\n")
+        self.expect(done, code=2, out="", err="line 3")
+        self.assertEqual([row for row in self.unfinished_tasks() if row["function"] == "sleep"], [])
+
+    def test_a_second_map_with_a_key_has_the_results_of_the_first(self):
+        self.expect(self.run_cli("map", "square", "--key", "cli-map", "5", "6"), out="[25, 36]\n", err="")
+        self.expect(self.run_cli("map", "square", "--key", "cli-map", "5", "6"), out="[25, 36]\n", err="")
+
     def test_large_items_pass(self):
         line = json.dumps("x" * 300000)
         done = self.expect(self.run_cli("map", "echo", stdin=(line + "\n") * 20))

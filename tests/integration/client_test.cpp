@@ -225,6 +225,19 @@ BOOST_AUTO_TEST_CASE(a_submitted_task_outlives_its_session) {
   BOOST_TEST(n == 1000u);
 }
 
+BOOST_AUTO_TEST_CASE(a_submitted_map_of_numbers_is_fetched_by_another_session) {
+  std::vector<std::int64_t> numbers(500'000), squares;  // 4 MB: more pieces than one
+  std::iota(numbers.begin(), numbers.end(), 0);
+  for (const auto number : numbers) squares.push_back(number * number);
+  const auto array = Client::connect().value().pool().submit_map<std::int64_t>("square", numbers).value();
+  const std::vector<std::string> texts{"a", "b"};
+  const auto json = Client::connect().value().pool().submit_map<std::string>("echo", texts).value();
+  BOOST_TEST(client.wait(array, 20s).value()["state"] == "succeeded");
+  BOOST_TEST((client.fetch_map<std::int64_t>(array).value() == squares));
+  BOOST_TEST(client.wait(json, 20s).has_value());
+  BOOST_TEST((client.fetch_map<std::string>(json).value() == texts));
+}
+
 BOOST_AUTO_TEST_CASE(a_pool_of_ones_own_has_its_modules_and_ends_with_its_handle) {
   PoolOptions options;
   options.workers = 1;

@@ -61,6 +61,15 @@ BOOST_AUTO_TEST_CASE(a_command_is_a_list_of_text) {
   BOOST_TEST(to_command({"echo", "\xc3"}).has_error());
 }
 
+BOOST_AUTO_TEST_CASE(numbers_become_elements_of_their_type_or_are_refused) {
+  BOOST_TEST(to_number("-2", Encoding::i8).value() == "\xfe");
+  BOOST_TEST(to_number("513", Encoding::u16).value() == std::string("\x01\x02", 2));
+  BOOST_TEST(to_number("1e3", Encoding::f64).value().size() == 8u);
+  BOOST_TEST(to_number("300", Encoding::u8).error().detail == "'300' is no number of type u8");
+  for (const auto* text : {"", " 1", "1 ", "1.5", "-1", "x", "0x1"})
+    BOOST_TEST((to_number(text, Encoding::u64).error().errc() == Errc::bad_argument));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

@@ -249,4 +249,53 @@ BOOST_AUTO_TEST_CASE(a_job_that_outlives_the_session_is_submitted_whole) {
   BOOST_TEST(stream.done().value().total == 3u);
 }
 
+BOOST_AUTO_TEST_CASE(a_submitted_job_takes_arrays_and_its_results_are_fetched_with_their_type) {
+  Connected c{nlohmann::json{{"detached_body_bytes", 100'000}}};
+  std::vector<std::int32_t> inputs(16'000);
+  std::iota(inputs.begin(), inputs.end(), 0);
+  const Background serving{[&] {
+    const auto frame = c.peer->next(Op::map);
+    expect(frame.fields()["detached"] == true);
+    expect((frame.prefix.encoding == Encoding::i32));
+    expect(frame.prefix.count == 16'000u);
+    c.peer->ok(frame, R"({"task":"j"})");
+    expect((c.peer->next(Op::input).prefix.flags & kLast) != 0);
+    c.peer->ok(c.peer->next(Op::ping));
+    auto fetch = c.peer->next(Op::fetch);
+    c.peer->results(fetch.prefix.request, 1, {"4"});
+    c.peer->results(fetch.prefix.request, 0, {"2"});
+    c.peer->done(fetch.prefix.request, 2);
+    fetch = c.peer->next(Op::fetch);
+    expect(fetch.fields()["keep"] == true);
+    c.peer->results(fetch.prefix.request, 0, {"2"});
+    c.peer->failed(fetch.prefix.request, 1, 1, "task_failed", "no");
+    c.peer->done(fetch.prefix.request, 2, 1);
+    c.peer->result(c.peer->next(Op::fetch), "7");
+  }};
+  BOOST_TEST(c.client.pool().submit_map<std::int64_t>("square", inputs).value() == "j");
+  BOOST_TEST(c.client.fetch_map<int>("j").value() == (std::vector{2, 4}));
+  const auto each = c.client.fetch_map_each<int>("j", true).value();
+  BOOST_TEST(each[0].value() == 2);
+  BOOST_TEST((each[1].error().errc() == Errc::task_failed));
+  BOOST_TEST(c.client.fetch<int>("t").value() == 7);
+}
+
+BOOST_AUTO_TEST_CASE(an_input_that_cannot_be_encoded_takes_the_submitted_job_with_it) {
+  Connected c;
+  const Background serving{[&] {
+    const auto frame = c.peer->next(Op::map);
+    expect(frame.items() == (std::vector<std::string>{"\"good\""}));
+    c.peer->ok(frame, R"({"task":"j"})");
+    const auto cancel = c.peer->next(Op::cancel);
+    expect(cancel.fields() == nlohmann::json::parse(R"({"task":"j","force":true})"));
+    c.peer->ok(cancel, R"({"cancelled":1})");
+    c.peer->ok(c.peer->next(Op::wait), R"({"state":"cancelled"})");
+    const auto fetch = c.peer->next(Op::fetch);
+    c.peer->failed(fetch.prefix.request, 0, 1, "cancelled", "");
+    c.peer->done(fetch.prefix.request, 1, 1);
+  }};
+  const auto id = c.client.pool().submit_map<int>("f", std::vector<std::string>{"good", "\xff"});
+  BOOST_TEST((id.error().errc() == Errc::bad_argument));
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -215,6 +215,7 @@ BOOST_AUTO_TEST_CASE(imap_takes_ranges_and_is_one) {
   auto imap = c.client.pool().imap_unordered<int>("f", numbers);
   BOOST_TEST(imap.next()->value.value() == 7);
   BOOST_TEST(!imap.next().has_value());
+  BOOST_TEST(imap.done().value().total == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(an_input_that_cannot_be_encoded_is_the_last_output) {

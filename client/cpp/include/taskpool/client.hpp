@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "taskpool/body.hpp"
 #include "taskpool/fd.hpp"
@@ -82,15 +83,39 @@ class Client {
 
   /// Starts a task that outlives this session; returns its id.
   Result<std::string> submit(Call call, const Item& item) const;
-  /// A map that outlives this session, fed as a stream and taken with fetch_all(); returns its id. `feed` gives the next
-  /// item, or nothing at the end. The items have to fit the daemon's `detached_body_bytes`.
-  Result<std::string> submit_map(Call call, const std::function<std::optional<Item>()>& feed) const;
+  /// A map that outlives this session, fed as a stream and taken with fetch_all() or fetch_map(); returns its id once the
+  /// daemon has read all of it. `feed` gives the next item, or nothing at the end; it is called without locks held. An array
+  /// is as many items as it has elements. What is more than the daemon's `session_queued_bytes` or `detached_body_bytes`
+  /// holds fails item by item, with `queue_full` or `body_too_large`. Errors: as Pool; that of an item that cannot be sent,
+  /// and that of `feed`: nothing is left of the job then.
+  Result<std::string> submit_map(Call call, const std::function<Result<std::optional<Item>>()>& feed) const;
   /// Waits for a task to end and returns its row (see PROTOCOL.md, `ps`). 0: as long as it takes. Errors: `timed_out`,
   /// `unknown_task`.
   Result<nlohmann::json> wait(const std::string& task, std::chrono::milliseconds timeout = {}) const;
   /// A submitted task's result, or its error. Without `keep` the daemon then drops it. Errors: `not_finished`,
-  /// `unknown_task`; `bad_argument` if it is a job: use fetch_all().
+  /// `unknown_task`; `bad_argument` if it is a job, whose results are dropped as well then: use fetch_map() or fetch_all().
   Result<Body> fetch(const std::string& task, bool keep = false) const;
+  /// The same as an R, as Pool::apply() has it.
+  template <class R>
+  Result<R> fetch(const std::string& task, bool keep = false) const {
+    auto body = fetch(task, keep);
+    if (!body) return body.error();
+    return decode_value<R>(std::move(*body));
+  }
+  /// The results of a submitted job as Rs, in the order of its items, as Pool::map() has them; also errors as there.
+  template <class R>
+  Result<std::vector<R>> fetch_map(const std::string& task, bool keep = false) const {
+    auto sink = std::make_shared<Collector<R>>();
+    return MapFuture<R>{fetch_into(task, sink, keep), sink}.get();
+  }
+  /// The same with a result or an error for each item.
+  template <class R>
+  Result<std::vector<Result<R>>> fetch_map_each(const std::string& task, bool keep = false) const {
+    auto sink = std::make_shared<Collector<R>>();
+    return MapFuture<R>{fetch_into(task, sink, keep), sink}.get_each();
+  }
+  /// All outcomes of a submitted job, given to a sink.
+  MapCall fetch_into(const std::string& task, std::shared_ptr<MapSink> sink, bool keep = false) const;
   /// The outcomes of a submitted job from `index` on, or the one of a task.
   MapStream fetch_all(const std::string& task, bool keep = false, std::uint64_t index = 0,
                       const StreamOptions& options = {}) const;

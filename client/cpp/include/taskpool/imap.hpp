@@ -41,6 +41,9 @@ class Imap {
     if (!outcome->ok()) return Indexed<R>{outcome->index, to_error(*outcome->error)};
     return Indexed<R>{outcome->index, decode_item<R>(outcome->value)};
   }
+  /// Once next() has returned nothing: the job's totals. Error: why it failed as a whole; each of its inputs told that too,
+  /// if there were any.
+  Result<Done> done() const { return stream_.done(); }
   Result<std::uint64_t> cancel(bool force = false) {
     stop();
     return stream_.cancel(force);

@@ -155,7 +155,10 @@ class Collector : public MapSink {
     if (value) {
       values_[index] = std::move(*value);
     } else {
-      failures_.push_back({index, 1, {value.error().errc(), value.error().detail, {}, {}, {}, {}, {}}});
+      MapFailure failure{index, 1, {}};
+      failure.error.code = value.error().errc();
+      failure.error.detail = value.error().detail;
+      failures_.push_back(std::move(failure));
     }
   }
   void decode_chunks() {

@@ -86,8 +86,9 @@ class Pool {
   }
 
   /// Runs `function` for each input and returns the results in the order of the inputs, waiting until the job ends. A
-  /// contiguous range of numbers with a number as R goes as an array; else as JSON. Error: of the job, or of the failed
-  /// item with the lowest index, which the detail names.
+  /// contiguous range of numbers with a number as R goes as an array; else as JSON. R is what decode_item() reads and can be
+  /// default-constructed; nlohmann::json takes anything. Error: of the job, or of the failed item with the lowest index,
+  /// which the detail names.
   template <class R, std::ranges::input_range Inputs>
   Result<std::vector<R>> map(const std::string& function, Inputs&& inputs, const MapOptions& options = {}) const {
     return map_async<R>(function, std::forward<Inputs>(inputs), options).get();
@@ -153,6 +154,35 @@ class Pool {
     return submit_item(function, encoded->item());
   }
   Result<std::string> submit_item(const std::string& function, const Item& item) const;
+  /// Starts a map that outlives this session, and returns its id: see Client::wait(), fetch_map(), cancel(). The inputs
+  /// travel as those of map<R>().
+  template <class R, std::ranges::input_range Inputs>
+  Result<std::string> submit_map(const std::string& function, Inputs&& inputs, const MapOptions& options = {}) const {
+    using Input = std::ranges::range_value_t<Inputs>;
+    if constexpr (std::ranges::contiguous_range<Inputs> && std::ranges::sized_range<Inputs> && ArrayElement<Input> &&
+                  ArrayElement<R>) {
+      if (!options.force_json) {
+        const std::span<const Input> values{std::ranges::data(inputs), std::ranges::size(inputs)};
+        if (values.size() > kMaxJobItems) return fail(Errc::limit_reached, "input: too many elements for one job");
+        std::optional<Item> all{
+            Item{array_encoding<Input>(), std::as_bytes(values), static_cast<std::uint32_t>(values.size())}};
+        return submit_items(function, options, [&] { return std::exchange(all, std::nullopt); });
+      }
+    }
+    auto at = std::ranges::begin(inputs);
+    Arguments encoded;
+    return submit_items(function, options, [&]() -> Result<std::optional<Item>> {
+      if (at == std::ranges::end(inputs)) return std::optional<Item>{};
+      auto next = encode_arguments(*at);
+      if (!next) return next.error();
+      encoded = std::move(*next);
+      ++at;
+      return std::optional<Item>{encoded.item()};
+    });
+  }
+  /// The same, untyped: Client::submit_map().
+  Result<std::string> submit_items(const std::string& function, const MapOptions& options,
+                                   const std::function<Result<std::optional<Item>>()>& feed) const;
 
   /// Changes the number of workers; `limit_reached` above 1024.
   Result<void> resize(std::uint32_t workers) const;
