@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "proto/limits.hpp"
 #include "proto/result.hpp"
 
 namespace taskpool {
@@ -67,7 +68,7 @@ struct Config {
   std::uint32_t max_nesting = 8;              ///< Depth of tasks that wait for tasks.
   std::uint32_t max_lent_workers = 64;        ///< Extra workers that run while others wait for tasks of their own.
   std::uint32_t prefetch = 512;               ///< Largest number of small items that one worker is given ahead.
-  std::uint64_t max_output_bytes = 1u << 20;  ///< Captured output kept of one command task.
+  std::uint64_t max_output_bytes = kDefaultOutputBytes;  ///< Of each output stream of a command, what its result holds.
   std::string log_level = "info";             ///< trace, debug, info, warning, error or critical.
   bool operator==(const Config&) const = default;
 };

@@ -95,7 +95,7 @@ inline constexpr std::array kConfigKeys{
     Key<C>{"kept_results", Count<C>{&C::kept_results, 0, kAnyCount}, "results kept for later, all together"},
     Key<C>{"kept_result_bytes", Size<C>{&C::kept_result_bytes, 0, kAnySize}, "their size, all together"},
     Key<C>{"keep_results_for", Duration<C>{&C::keep_results_for}, "how long a result is kept"},
-    Key<C>{"max_output_bytes", Size<C>{&C::max_output_bytes, 0, kAnySize}, "output kept of one command task"},
+    Key<C>{"max_output_bytes", Size<C>{&C::max_output_bytes, 0, kMaxOutputBytes}, "of each output stream of a command, what its result holds"},
     Key<C>{"max_nesting", Count<C>{&C::max_nesting, 0, 1000}, "depth of tasks that wait for tasks"},
     Key<C>{"max_lent_workers", Count<C>{&C::max_lent_workers, 0, kMaxWorkers},
            "extra workers while others wait for tasks of their own"},

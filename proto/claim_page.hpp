@@ -47,8 +47,9 @@ struct ClaimPage {
   /// Counts how often the outbox was emptied. Raised before bytes that were published are overwritten, so that the
   /// supervisor, which copies them while the worker runs, sees whether what it copied was whole.
   std::atomic<std::uint32_t> outbox_resets{0};
-  std::atomic<std::uint64_t> started_ns{0};            ///< CLOCK_MONOTONIC when the running block was claimed.
+  std::atomic<std::uint64_t> started_ns{0};            ///< CLOCK_MONOTONIC when the running block began.
   std::atomic<std::uint64_t> worked_ns{0};             ///< Time in user code since the worker began.
+  std::atomic<std::uint32_t> room_element{0};          ///< Encoding of the results in the running chunk's room.
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
@@ -68,17 +69,6 @@ inline std::uint32_t claim_tickets(ClaimPage& page, Ticket ticket, std::uint32_t
     const std::uint32_t taken = want < available ? want : available;
     if (page.claim.compare_exchange_weak(word, Claim{ticket + taken, claim.end}.pack(), std::memory_order_acq_rel))
       return taken;
-  }
-}
-
-/// Worker: gives back the claimed tickets from `ticket` to the end of its block, which it has not begun. False if they
-/// cannot be given back, because what followed the block has been taken back meanwhile.
-inline bool return_tickets(ClaimPage& page, Ticket ticket, Ticket block_end) {
-  auto word = page.claim.load(std::memory_order_acquire);
-  for (;;) {
-    const auto claim = Claim::unpack(word);
-    if (claim.next != block_end) return false;
-    if (page.claim.compare_exchange_weak(word, Claim{ticket, claim.end}.pack(), std::memory_order_acq_rel)) return true;
   }
 }
 

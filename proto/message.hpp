@@ -8,6 +8,7 @@
 
 #include "proto/errc.hpp"
 #include "proto/frame.hpp"
+#include "proto/limits.hpp"
 
 /// The heads of the frames, one struct each; PROTOCOL.md, section 3, gives every field's meaning, unit and range.
 /// `raw JSON` marks text that holds one JSON value, checked for syntax but not looked into.
@@ -267,6 +268,7 @@ struct Start {
   std::string runtime;
   std::vector<std::string> modules;
   std::string spool;
+  std::uint64_t max_output_bytes = kDefaultOutputBytes;
 };
 
 struct FunctionInfo {

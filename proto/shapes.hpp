@@ -358,6 +358,7 @@ void shape(Io& io, std::type_identity<Start>) {
   io.text("runtime", &Start::runtime, kMaxNameBytes);
   io.texts("modules", &Start::modules, kMaxPathBytes);
   io.text("spool", &Start::spool, kMaxPathBytes);
+  io.integer("max_output_bytes", &Start::max_output_bytes, kMaxOutputBytes);
 }
 
 template <class Io>

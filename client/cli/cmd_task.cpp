@@ -12,14 +12,19 @@ namespace {
 using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
+/// How the command of a task ended, if it was one, and its result is still there.
+std::optional<CommandResult> command_of(const Client& client, const std::string& task, const json& row) {
+  if (row.value("state", "") != "succeeded" || row.value("function", "") != "run") return std::nullopt;
+  const auto body = client.fetch(task, true);
+  const auto command = body ? read_command_result(body->text()) : Result<CommandResult>{body.error()};
+  return command ? std::optional{*command} : std::nullopt;
+}
+
 /// Why a task that has ended did not succeed, or nothing if it did. A command that failed is a task that succeeded: its
 /// result tells.
-std::optional<std::string> failure_of(const Client& client, const std::string& task, const json& row) {
+std::optional<std::string> failure_of(const std::optional<CommandResult>& command, const json& row) {
   const auto state = row.value("state", "");
   if (state == "succeeded") {
-    if (row.value("function", "") != "run") return std::nullopt;
-    const auto body = client.fetch(task, true);
-    const auto command = body ? read_command_result(body->text()) : Result<CommandResult>{body.error()};
     if (!command || !command->failed()) return std::nullopt;
     return describe_end(*command);
   }
@@ -49,15 +54,20 @@ Run define_wait(CLI::App& app) {
     if (timeout->count() > 0) deadline = Clock::now() + *timeout;
     int code = kDone;
     for (const auto& task : invocation.words) {
-      const auto row = client->wait(task, left(deadline));
+      auto row = client->wait(task, left(deadline));
       if (!row) {
         complain(fmt::format("{}: {}: {}", code_name(row.error()), task, row.error().detail));
         code = exit_code(row.error());
         continue;
       }
+      const auto command = command_of(*client, task, *row);
+      if (command) {
+        (*row)["exit_code"] = command->exit_code;
+        (*row)["signal"] = command->signal;
+      }
       if (invocation.globals.json)
         if (auto printed = print(row->dump() + "\n"); !printed) return printed.error();
-      if (const auto failure = failure_of(*client, task, *row)) {
+      if (const auto failure = failure_of(command, *row)) {
         complain(fmt::format("{}: {}", task, *failure));
         code = kFailed;
       }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "daemon/pool/pool.hpp"
 #include "proto/limits.hpp"
@@ -14,6 +15,8 @@ using namespace std::chrono_literals;
 constexpr std::size_t kMaxQueuedBytes = 512 * 1024;
 /// How often a worker is looked at whose running task may have to be stopped as soon as it shows.
 constexpr auto kCancelCheck = 5ms;
+/// For how long sessions count as at work together after the last time that one followed another.
+constexpr auto kSharedFor = 20ms;
 /// How long a zygote may take to say how a worker ended of which the kernel says that it has.
 constexpr auto kExitReport = 250ms;
 }  // namespace
@@ -28,7 +31,8 @@ std::optional<std::uint32_t> Pool::resolve(queue::Function& function) {
 }
 
 Pool::Choice Pool::choose(const queue::Job& job) const {
-  const queue::Demand demand{job.waiting, queue_.waiting(), job.estimate(), job.call->call.chunk};
+  const queue::Demand demand{job.waiting, queue_.waiting(), job.estimate(), job.call->call.chunk,
+                             services_.turn.now() < shared_until_, job.turn->running() == 0};
   Choice best;
   auto best_rank = std::make_tuple(queue::Nanoseconds::max(), std::chrono::nanoseconds::max());
   for (const auto& worker : workers_) {
@@ -65,6 +69,8 @@ void Pool::give_all() {
       cancel(job, false, Errc::unknown_function);
       continue;
     }
+    if (const auto* last = std::exchange(last_turn_, turn); last != turn && last != nullptr)
+      shared_until_ = services_.turn.now() + kSharedFor;
     auto choice = choose(job);
     if (choice.worker == nullptr && preempt(*turn)) choice = choose(job);  // the place is this turn's, whoever is first now
     if (choice.worker == nullptr) return;

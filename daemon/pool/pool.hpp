@@ -191,6 +191,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   std::uint32_t forking_ = 0;
   std::uint32_t failures_ = 0;  ///< In a row: to start a worker or a zygote.
   std::optional<TimePoint> retry_at_;
+  const queue::SessionTurn* last_turn_ = nullptr;  ///< Whose work was given out last; only ever compared.
+  TimePoint shared_until_{};  ///< Until then sessions count as at work together.
   bool paused_ = false;
   bool closing_ = false;
   std::string last_error_;

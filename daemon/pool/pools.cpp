@@ -89,7 +89,8 @@ Result<ZygoteKey> Pools::key_of(const PoolConfig& config) const {
   if (runtime == services_.config.runtimes.end())
     return fail(Errc::bad_argument, "runtime: there is no '" + config.runtime + "'");
   return ZygoteKey{config.runtime,     runtime->second.command, config.modules,
-                   config.environment, config.cwd,              services_.config.spool};
+                   config.environment, config.cwd,              services_.config.spool,
+                   services_.config.max_output_bytes};
 }
 
 Result<ZygotePtr> Pools::acquire(const ZygoteKey& key, bool fresh) {

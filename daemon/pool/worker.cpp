@@ -406,8 +406,11 @@ Worker::Remains Worker::bury() {
     auto& oldest = assignments_.front();
     const Ticket finished = page().finished.load(std::memory_order_acquire);
     const auto done = finished - oldest.first;
-    const auto encoding = oldest.job->call->call.result_element;
-    if (done > 0 && done <= oldest.range.count) {
+    // The worker says of what type they are, which need not be what the caller expected; the room was made for that width.
+    const auto encoding = static_cast<Encoding>(page().room_element.load(std::memory_order_relaxed));
+    const bool fits = is_array(encoding) &&
+                      element_bytes(encoding) == element_bytes(oldest.job->call->call.result_element);
+    if (fits && done > 0 && done <= oldest.range.count) {
       const auto room = *std::exchange(oldest.room, std::nullopt);
       const ArenaRef filled{room.segment, room.offset, done * element_bytes(encoding)};
       const Prefix form{.op = Op::run_results, .flags = kInArena, .encoding = encoding, .count = done};

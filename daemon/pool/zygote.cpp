@@ -40,7 +40,7 @@ Result<ZygotePtr> Zygote::start(wire::Turn& turn, Children& children, const Zygo
   auto zygote =
       std::make_shared<Zygote>(turn, generation, std::move(*child), std::move(ends->first), std::move(changed));
   children.insert(zygote->pid());
-  zygote->channel_->send(Prefix{.op = Op::start}, encode(Start{key.runtime, key.modules, key.spool}));
+  zygote->channel_->send(Prefix{.op = Op::start}, encode(Start{key.runtime, key.modules, key.spool, key.max_output_bytes}));
   wire::spawn(turn.io(), run(zygote->channel_, zygote, turn, std::move(watched), zygote->pid(), children), [](const std::string&) {});
   return zygote;
 }

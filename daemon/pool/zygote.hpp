@@ -31,6 +31,7 @@ struct ZygoteKey {
   std::map<std::string, std::string> environment;
   std::string cwd;
   std::string spool;
+  std::uint64_t max_output_bytes = kDefaultOutputBytes;
   auto operator<=>(const ZygoteKey&) const = default;
 };
 

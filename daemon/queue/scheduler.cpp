@@ -19,11 +19,16 @@ std::uint32_t items_to_give(const Load& load, const Demand& demand, std::uint32_
     return load.items <= demand.explicit_chunk / 2 ? std::min(demand.explicit_chunk, demand.waiting) : 0;
   }
   const auto per_item = demand.estimate.per_item();
-  if (!idle && (load.items >= prefetch || per_item >= kSlowItem)) return 0;
-  // Refilled at half of the target, so that small results do not cause small chunks.
-  if (load.estimated >= kPipelineTarget / 2) return 0;
+  const auto target = demand.shared ? kSharedTarget : kPipelineTarget;
+  // For a first item a short wait behind others' costs everybody less than taking those back and sending them again.
+  const bool waits_briefly = demand.first && load.estimated <= kSharedTarget;
+  if (!idle && !waits_briefly) {
+    if (load.items >= prefetch || per_item >= kSlowItem) return 0;
+    // Refilled at half of the target, so that small results do not cause small chunks.
+    if (load.estimated >= target / 2) return 0;
+  }
 
-  const auto room = static_cast<std::uint64_t>((kPipelineTarget - load.estimated) / per_item) + 1;
+  const auto room = static_cast<std::uint64_t>(std::max(target - load.estimated, Nanoseconds{0}) / per_item) + 1;
   // Everybody gets a share of what is left, which shrinks towards the end.
   const auto share = demand.waiting_all / (std::uint64_t{2} * std::max<std::uint32_t>(workers, 1)) + 1;
   auto give = std::min({room, share, std::uint64_t{demand.waiting}});

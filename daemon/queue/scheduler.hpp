@@ -11,6 +11,9 @@ namespace taskpool::queue {
 /// A worker that has less estimated work than this is given more. Long enough that it never waits for the supervisor
 /// (a wake-up costs some 40 us), short enough that taking back and rebalancing stay cheap.
 inline constexpr Nanoseconds kPipelineTarget{5'000'000};
+/// The same while several sessions have work: what one was given ahead is what the others wait behind, or what is taken back and sent
+/// again for each of their calls.
+inline constexpr Nanoseconds kSharedTarget{500'000};
 /// A running item that takes longer than this gets nothing queued behind it.
 inline constexpr Nanoseconds kSlowItem{2'000'000};
 
@@ -27,6 +30,8 @@ struct Demand {
   std::uint64_t waiting_all = 0;   ///< Items of all jobs of the pool that wait.
   Estimate estimate;
   std::uint32_t explicit_chunk = 0;
+  bool shared = false;             ///< Several sessions have been given work lately.
+  bool first = false;              ///< Nothing else of its session runs: it goes before what others have queued up.
 };
 
 /// How many further items a worker should be given now: 0 if it has enough. `workers` is how many workers the pool has,

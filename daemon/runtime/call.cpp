@@ -162,6 +162,7 @@ void Call::begin_item(Ticket ticket, std::uint32_t offset, Encoding item_encodin
   reserved_bytes_ = result_bytes_ = 0;
   result_place_ = nullptr;
   room_ = {};
+  is_dropped_ = false;
   error_.reset();
 }
 
@@ -182,7 +183,10 @@ std::byte* Call::reserve_result(Encoding wanted, std::uint64_t bytes) {
     return nullptr;
   }
   result_bytes_ = 0;
-  if (bytes <= kMaxInlineItemBytes) {
+  if (is_dropped_) {
+    dropped_.resize(bytes + 1);
+    result_place_ = dropped_.data();
+  } else if (bytes <= kMaxInlineItemBytes) {
     room_ = {};
     result_place_ = link_.outbox().reserve(bytes);
   } else if (room_.bytes < bytes) {

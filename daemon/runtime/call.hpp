@@ -45,6 +45,9 @@ class Call : public taskpool_call {
   void begin_item(Ticket ticket, std::uint32_t offset, Encoding item_encoding, std::uint32_t elements,
                   std::span<const std::byte> item);
 
+  /// What the function returns is of no use to anybody: an initializer's. Until the next begin_item().
+  void drop_result() { is_dropped_ = true; }
+
   /// Puts the outcome into the outbox: the result if `succeeded`, else the error.
   void publish(bool succeeded);
   /// Puts a failure of `tickets` tickets into the outbox.
@@ -81,7 +84,9 @@ class Call : public taskpool_call {
   Encoding result_encoding_ = Encoding::none;
   std::uint64_t reserved_bytes_ = 0;
   std::uint64_t result_bytes_ = 0;
-  std::byte* result_place_ = nullptr;  ///< In the outbox or in `room_`.
+  std::byte* result_place_ = nullptr;  ///< In the outbox, in `room_` or in `dropped_`.
+  bool is_dropped_ = false;
+  std::vector<std::byte> dropped_;     ///< A result that nobody wants.
   ArenaRef room_;                      ///< All zero: the result is inline.
   std::optional<ErrorHead> error_;
 };

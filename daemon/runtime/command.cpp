@@ -19,7 +19,14 @@ using Json = nlohmann::json;
 /// What one worker keeps between commands. It is made in the zygote, empty, and filled in each worker after the fork.
 struct CommandState {
   std::optional<CommandGuard> guard;
+  std::size_t output_bytes = kDefaultOutputBytes;  ///< Kept of each stream unless the call says otherwise.
 };
+
+/// A module's functions have only the `user` pointer of their static description.
+CommandState& command_state() {
+  static CommandState state;
+  return state;
+}
 
 int fail_call(const taskpool_call* call, int code, const char* type, const std::string& message) {
   call->host->error(call, code, type, message.c_str(), "");
@@ -63,7 +70,7 @@ int run_call(const taskpool_call* call, CommandState& state) {
   if (call->encoding != TASKPOOL_JSON)
     return fail_call(call, TASKPOOL_BAD_ARGUMENT, "", "want a JSON array of words, or an object with argv");
   const std::string_view item{static_cast<const char*>(call->input), static_cast<std::size_t>(call->input_bytes)};
-  auto spec = read_command(item, call->host->command_options(call));
+  auto spec = read_command(item, call->host->command_options(call), state.output_bytes);
   if (!spec) return fail_call(call, TASKPOOL_BAD_ARGUMENT, "", spec.error().detail);
   spec->environment.try_emplace("TASKPOOL_TASK", call->host->task(call));
 
@@ -97,12 +104,11 @@ int run(const taskpool_call* call, void* user) {
 }  // namespace
 
 const taskpool_module& command_module() {
-  static CommandState state;  // a module's functions have only the `user` pointer of their static description
   static const taskpool_function function{.name = "run",
                                           .signature = "(argv: [text]) -> object",
                                           .doc = "Runs a program, without a shell, and returns how it ended and what it wrote.",
                                           .call = &run,
-                                          .user = &state,
+                                          .user = &command_state(),
                                           .call_array = nullptr,
                                           .array_in = 0,
                                           .array_out = 0,
@@ -114,5 +120,7 @@ const taskpool_module& command_module() {
                                       .functions = &function};
   return module;
 }
+
+void set_command_output_bytes(std::size_t bytes) { command_state().output_bytes = bytes; }
 
 }  // namespace taskpool::runtime

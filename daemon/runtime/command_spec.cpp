@@ -51,8 +51,9 @@ Error as_argument_error(const Error& error) { return fail(Errc::bad_argument, er
 
 }  // namespace
 
-Result<CommandSpec> read_command(std::string_view item, std::string_view options) {
+Result<CommandSpec> read_command(std::string_view item, std::string_view options, std::size_t output_bytes) {
   CommandSpec spec;
+  spec.max_output_bytes = output_bytes;
   Fields call{options};
   read_options(call, spec);
   if (auto read = call.finish(true); !read) return as_argument_error(read.error());

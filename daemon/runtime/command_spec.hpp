@@ -6,14 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "proto/limits.hpp"
 #include "proto/result.hpp"
 
 namespace taskpool::runtime {
-
-/// How much of each of a command's two output streams its result holds unless the call says otherwise. Bytes.
-inline constexpr std::size_t kDefaultOutputBytes = 1u << 20;
-/// The most that a call can ask for. Bytes.
-inline constexpr std::size_t kMaxOutputBytes = 64u << 20;
 
 /// One command to run. PROTOCOL.md, section 3.4.
 struct CommandSpec {
@@ -27,7 +23,9 @@ struct CommandSpec {
 
 /// Reads a command from its item and from the call's `command` object, either of which may be hostile. `item` is a JSON
 /// array of words, or an object with `argv` and any of the options; `options` is an object of options, or empty. What
-/// the item says wins; `environment` is merged. Error: `bad_argument`; detail names the field.
-Result<CommandSpec> read_command(std::string_view item, std::string_view options);
+/// the item says wins; `environment` is merged. `output_bytes` is the bound on output if neither says one. Error:
+/// `bad_argument`; detail names the field.
+Result<CommandSpec> read_command(std::string_view item, std::string_view options,
+                                 std::size_t output_bytes = kDefaultOutputBytes);
 
 }  // namespace taskpool::runtime

@@ -24,9 +24,10 @@
 namespace taskpool::runtime {
 namespace {
 
-/// Most items that are claimed at once: what a slow one among them delays.
+/// Most items that share one reading of the clock.
 constexpr std::uint32_t kMostItems = 64;
-/// The same for the numbers of an array. With 8 bytes each they fit an inline body.
+/// Most numbers of an array that are claimed at once, for one call: what a slow one among them delays. With 8 bytes each they
+/// fit an inline body.
 constexpr std::uint32_t kMostNumbers = kMaxInlineItemBytes / 8;
 /// The outbox is sent when it has more than this, or when its oldest result has waited this long and another item
 /// begins.
@@ -77,7 +78,7 @@ class Worker {
   void run();
 
  private:
-  /// Consecutive tickets that were claimed together.
+  /// Consecutive tickets that began together: claimed together, or, items that are run one by one, timed together.
   struct Block {
     Ticket first = 0;
     Ticket end = 0;
@@ -96,7 +97,6 @@ class Worker {
   Block claim_block(Ticket ticket, std::uint32_t want);
   Ticket skip_taken_back(Ticket ticket, Ticket end);
   void end_block(const Block& block, Ticket ticket, Pace& pace);
-  bool continue_block(Block& block, Ticket ticket);
   void finish(Ticket ticket);
 
   std::span<const std::byte> number_as_json(const Chunk& chunk, const Chunk::Numbers& numbers, std::uint32_t offset);
@@ -129,6 +129,7 @@ Result<void> Worker::initialize(const std::string& name, const std::string& argu
   const std::string item = list.size() == 1 ? list[0].dump() : list.dump();
   call_.begin_run({.flags = kRunSingle}, {});
   call_.begin_item(0, 0, Encoding::json, 1, as_bytes(item));
+  call_.drop_result();
   const int status = guarded(call_, 1, [&] { return function->call(&call_, function->user); });
   link_.leave_if_copy();
   if (status == 0 && !call_.has_error()) return {};
@@ -196,18 +197,6 @@ void Worker::end_block(const Block& block, Ticket ticket, Pace& pace) {
   pace.ran(ticket - block.first, std::chrono::nanoseconds{took});
 }
 
-/// To be asked before each item of a block but the first. False: the block turned out slow, and what is left of it
-/// was given back, so that other workers can have it.
-bool Worker::continue_block(Block& block, Ticket ticket) {
-  const auto tick = coarse_tick();
-  if (tick == block.tick) return true;
-  if (return_tickets(page_, ticket, block.end)) return false;
-  block.tick = tick;
-  link_.flush();
-  page_.started_ns.store(monotonic_ns(), std::memory_order_relaxed);  // time limits count from here for this item
-  return true;
-}
-
 /// `ticket` has its result in the outbox.
 void Worker::finish(Ticket ticket) {
   page_.finished.store(ticket + 1, std::memory_order_release);
@@ -218,16 +207,18 @@ void Worker::finish(Ticket ticket) {
 void Worker::run_items(const taskpool_function& function, Pace& pace, Chunk& chunk) {
   const Ticket end = chunk.first() + chunk.tickets();
   for (Ticket ticket = chunk.first(); ticket != end;) {
-    auto block = claim_block(ticket, pace.block(std::min(end - ticket, kMostItems)));
+    // Each item is claimed alone, so that nothing waits behind one that turns out long; only the clock is read for many.
+    const auto block = claim_block(ticket, 1);
     if (block.end == block.first) {
       ticket = skip_taken_back(ticket, end);
       continue;
     }
+    const Ticket last = ticket + pace.block(std::min(end - ticket, kMostItems));
     do {
       page_.running.store(ticket, std::memory_order_release);
       run_item(function, chunk, ticket);
       finish(ticket++);
-    } while (ticket != block.end && continue_block(block, ticket));
+    } while (ticket != last && coarse_tick() == block.tick && claim_tickets(page_, ticket, 1) == 1);
     end_block(block, ticket, pace);
   }
 }
@@ -326,7 +317,10 @@ void Worker::find_room(const Chunk& chunk, Encoding result) {
   // The supervisor made it for the results that the caller expects; these may be others.
   const std::uint64_t bytes = std::uint64_t{chunk.tickets()} * element_bytes(result);
   if (ref.bytes < bytes || ref.bytes >= bytes + kArenaAlignment) return;
-  if (const auto room = link_.arenas().room(chunk.header().session, ref); room) room_ = *room;
+  const auto room = link_.arenas().room(chunk.header().session, ref);
+  if (!room) return;
+  room_ = *room;
+  page_.room_element.store(static_cast<std::uint32_t>(result), std::memory_order_relaxed);  // `finished` publishes it
 }
 
 /// Announces the results that the room holds, which are those of the tickets before `end`.

@@ -18,6 +18,7 @@
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/os/memory.hpp"
 #include "daemon/os/process.hpp"
+#include "daemon/runtime/command.hpp"
 #include "daemon/runtime/worker.hpp"
 #include "proto/claim_page.hpp"
 #include "proto/codec.hpp"
@@ -157,6 +158,7 @@ void Zygote::start(const FrameView& frame) {
   const auto wanted = decode<Start>(frame.head);
   if (!wanted) return refuse(wanted.error());
   spool_ = wanted->spool;
+  set_command_output_bytes(wanted->max_output_bytes);
   for (const auto& module : wanted->modules)
     if (const auto loaded = modules_.load(module); !loaded) return refuse(loaded.error());
   send({.op = Op::ready}, encode(Ready{.functions = modules_.describe()}));

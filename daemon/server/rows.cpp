@@ -76,8 +76,11 @@ Json task_row(const Core& core, const queue::Job& job) {
   }
   row["workers"] = std::move(workers);
   row["attempts"] = attempts;
-  if (const auto* error = core.keeper.error_of(job))
-    row["error"] = {{"code", name(error->code)}, {"detail", error->detail}};
+  if (const auto* error = core.keeper.error_of(job)) {
+    auto& shown = row["error"] = {{"code", name(error->code)}, {"detail", error->detail}};
+    if (error->exit_code) shown["exit_code"] = *error->exit_code;
+    if (error->signal) shown["signal"] = *error->signal;
+  }
   return row;
 }
 

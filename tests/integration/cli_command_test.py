@@ -128,6 +128,8 @@ class Detached(DaemonTest):
     def test_a_failed_command_is_1(self):
         task = self.submit("--", "sh", "-c", "exit 7")
         self.expect(self.run_cli("wait", task), code=1, err=task + ": exit code 7")
+        row = json.loads(self.expect(self.run_cli("wait", "--json", task), code=1).out)
+        self.assertEqual((row["state"], row["exit_code"], row["signal"]), ("succeeded", 7, 0))
         self.expect(self.run_cli("result", task), code=1)
         self.expect(self.run_cli("apply", "--", "sh", "-c", "echo a; exit 7"), code=1, out="a\n")
 

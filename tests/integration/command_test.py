@@ -52,6 +52,20 @@ class Commands(Story):
         self.assertEqual(session.ask("wait", {"task": task, "timeout_ms": 10_000})["state"], "cancelled")
 
 
+class Bounds(Story):
+    config = 'max_output_bytes = "1000"'
+    pools = POOLS
+
+    def test_the_configured_bound_on_output_holds_unless_the_call_says_otherwise(self):
+        session = self.session()
+        argv = ["head", "-c", "5000", "/dev/zero"]
+        bounded = session.apply("run", argv)
+        self.assertEqual((bounded["stdout_bytes"], bounded["truncated"]), (5000, True))
+        self.assertLess(len(bounded["stdout"]), 1200)
+        whole = session.apply("run", argv, command={"max_output_bytes": 5000})
+        self.assertEqual((len(whole["stdout"]), whole["truncated"]), (5000, False))
+
+
 @unittest.skipUnless(os.geteuid() == 0, "mounting a small file system is for root")
 class FullDisk(unittest.TestCase):
     def test_a_full_disk_costs_the_kept_output_and_nothing_else(self):

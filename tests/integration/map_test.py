@@ -298,6 +298,47 @@ class Deaths(Story):
                 self.assertEqual(values, {x: -x for x in range(count) if x != 1000})
 
 
+    def test_what_is_recovered_of_an_array_has_the_type_that_the_function_made(self):
+        session = self.session()
+        count = 20_000
+        request = session.new_request()
+        session.send("map", head={"function": "die_at", "result_element": "f64"}, encoding=I64, count=count, flags=LAST,
+                     body=array.array("q", range(count)).tobytes(), request=request)
+        values = {}
+        while True:
+            frame = session.receive("results", "failed", "done", request=request)
+            if frame.op == "done":
+                break
+            if frame.op == "failed":
+                self.assertEqual((frame.target, frame.count), (1000, 1))
+                continue
+            self.assertEqual(frame.encoding, I64)
+            data = session.read_down(frame.body)[0] if frame.flags & IN_ARENA else frame.body
+            values.update((frame.target + offset, value) for offset, (value,) in enumerate(struct.iter_unpack("<q", data)))
+        self.assertEqual(values, {x: -x for x in range(count) if x != 1000})
+
+
+class LongItems(Story):
+    pools = [{"name": "default", "workers": 1}, {"name": "two", "workers": 2}]
+
+    def test_nothing_waits_behind_an_item_that_turns_out_long(self):
+        session = self.session()
+        for _ in range(3):
+            request = session.start_map("stall_at", range(2000), pool="two")
+            eventually(lambda: self.daemon.ask("ps", {"all": True})["tasks"][0]["done"] == 1999, "all others are done")
+            session.ask("cancel", {"request": request, "force": True})
+            _, done = session.outcomes(request)
+            self.assertEqual(done["succeeded"], 1999)
+            eventually(lambda: len(self.daemon.workers("two", "idle")) == 2, "its worker was replaced")
+
+    def test_a_worker_whose_slow_task_ends_while_it_is_looked_at_gets_work_again(self):
+        # Tasks that end just when they begin to count as slow, after 2 ms: the pool once stayed marked for ever.
+        session = self.session()
+        found, done = session.map("spin", [1900 + 10 * (x % 30) for x in range(400)], pool="default")
+        self.assertEqual((done["succeeded"], len(found)), (400, 400))
+        self.assertEqual(session.apply("square", 3, pool="default"), 9)
+
+
 class Fairness(Story):
     config = 'cancel_grace = "200ms"'
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from story import LAST, REFERENCE, Daemon, Failed, Story, eventually, is_alive, pack
+from story import BYTES, IN_ARENA, LAST, REFERENCE, SANITIZED, Daemon, Failed, Story, eventually, is_alive, pack
 
 
 def descriptors(pid):
@@ -244,12 +244,18 @@ class Starting(unittest.TestCase):
     def test_an_initializer_that_fails(self):
         self.refuse("bad luck", initializer="fail", initializer_arguments='["bad luck"]')
 
+    def test_a_module_of_another_abi(self):
+        source = ('#include "proto/module_abi.h"\nstatic const struct taskpool_module module = {.abi_version = 42};\n'
+                  'const struct taskpool_module* taskpool_get_module(void) { return &module; }')
+        with self.compile(source) as library:
+            self.refuse(f"module {library.path}: was built for ABI version 42", modules=[library.path])
+
     def compile(self, text):
         return Library(text)
 
 
 class Library:
-    """A shared library made of one line of C; skips the test where there is no compiler."""
+    """A shared library made of a little C; skips the test where there is no compiler."""
 
     def __init__(self, text):
         self.text = text
@@ -258,7 +264,9 @@ class Library:
         import tempfile
         self.directory = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.directory.name, "other.so")
-        compiled = subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", self.path], input=self.text.encode())
+        sources = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+        compiled = subprocess.run(["cc", "-shared", "-fPIC", "-I", sources, "-x", "c", "-", "-o", self.path],
+                                  input=self.text.encode())
         if compiled.returncode != 0:
             raise unittest.SkipTest("no C compiler")
         return self
@@ -274,6 +282,12 @@ class Initializers(Story):
         self.assertEqual(session.apply("initialized", [], pool=pool), 42)
         self.assert_fails("worker_lost", session.apply, "crash", 9, pool=pool)
         self.assertEqual(session.apply("initialized", [], pool=pool), 42)
+
+    def test_one_with_a_large_result_that_nobody_wants(self):
+        session = self.session()
+        pool = session.ask("pool_open", {"workers": 1, "initializer": "big_result", "initializer_arguments": [1 << 20]})["pool"]
+        self.assertEqual(session.apply("square", 7, pool=pool), 49)
+        self.assertEqual(self.daemon.workers(pool)[0]["tasks_done"], 1)
 
     def test_one_that_fails_is_the_answer_and_is_not_tried_for_ever(self):
         session = self.session()
@@ -300,6 +314,79 @@ class Initializers(Story):
             file.write("words")
         self.assertEqual(session.result(waiting), 64)
         self.assertLess(self.daemon.counter("workers_started_total"), started + 12)
+
+
+class InArenas(Story):
+    def test_a_worker_killed_while_it_reads_a_body(self):
+        session = self.session()
+        segment = session.open_arena(4 << 20)
+        session.up[segment][:4 << 20] = b"a" * (4 << 20)
+        reference = REFERENCE.pack(segment, 0, 4 << 20)
+        for lost_retries in (0, 1):
+            with self.subTest(lost_retries=lost_retries):
+                request = session.new_request()
+                session.send("apply", head={"function": "read_on", "lost_retries": lost_retries, "retry_delay_ms": 1},
+                             body=reference, encoding=BYTES, count=1, flags=IN_ARENA, request=request)
+                busy = eventually(lambda: [row for row in self.daemon.workers(state="busy") if row.get("function")], "it reads")
+                os.kill(busy[0]["pid"], signal.SIGKILL)
+                if lost_retries:
+                    self.assertEqual(session.result(request), 0)  # its second run found the body as it was
+                else:
+                    self.assertEqual(self.assert_fails("worker_lost", session.result, request).head["signal"], 9)
+        # The region is the client's again: nobody reads it any more.
+        session.up[segment][:4 << 20] = b"b" * (4 << 20)
+        request = session.new_request()
+        session.send("apply", head={"function": "byte_count"}, body=reference, encoding=BYTES, count=1, flags=IN_ARENA,
+                     request=request)
+        self.assertEqual(session.result(request), 4 << 20)
+
+
+class MemoryGroup:
+    """A control group with a bound on memory, of either version; skips the test where there can be none."""
+
+    def __init__(self, limit):
+        self.path = None
+        for root, bound in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            path = os.path.join(root, f"taskpool-test-{os.getpid()}")
+            try:
+                os.mkdir(path)
+            except OSError:
+                continue
+            try:
+                with open(os.path.join(path, bound), "w") as file:
+                    file.write(str(limit))
+                self.path = path
+                return
+            except OSError:
+                os.rmdir(path)
+        raise unittest.SkipTest("SKIPPED: this process may not make a control group with a bound on memory")
+
+    def enter(self):
+        """Moves the calling process into it."""
+        with open(os.path.join(self.path, "cgroup.procs"), "w") as file:
+            file.write(str(os.getpid()))
+
+    def remove(self):
+        def removed():
+            try:
+                os.rmdir(self.path)
+            except OSError:
+                return False
+            return True
+        eventually(removed, "the group is empty")
+
+
+class OutOfMemory(unittest.TestCase):
+    @unittest.skipIf(SANITIZED, "SKIPPED: a sanitizer's own memory does not fit the bound")
+    def test_a_task_that_takes_too_much_loses_its_worker_and_nothing_else(self):
+        group = MemoryGroup(96 << 20)
+        self.addCleanup(group.remove)
+        with Daemon(pools=[{"name": "default", "workers": 2}], before_exec=group.enter) as daemon, daemon.session() as session:
+            with self.assertRaises(Failed) as caught:
+                session.apply("allocate", 1 << 30)
+            self.assertEqual((caught.exception.code, caught.exception.head["signal"]), ("worker_lost", 9))
+            self.assertEqual(session.apply("square", 3), 9)
+            self.assertEqual(daemon.counter("zygotes_died_total"), 0)
 
 
 class SupervisorDeath(unittest.TestCase):

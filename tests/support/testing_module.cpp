@@ -91,6 +91,14 @@ std::string wait_interrupt(Context& context, const std::string& how) {
   }
   return context.cancelled() ? "interrupted" : "not interrupted";
 }
+/// On its first run, reads its argument over and over, for 20 s at most. Returns how many bytes were not like the first.
+std::uint64_t read_on(Context& context, std::span<const std::byte> bytes) {
+  const auto end = Clock::now() + std::chrono::seconds{20};
+  std::uint64_t odd = 0;
+  while (context.attempt() == 0 && !context.cancelled() && Clock::now() < end)
+    for (const auto byte : bytes) odd += byte != bytes.front() ? 1u : 0u;
+  return odd;
+}
 void stop_if_cancelled(Context& context) {
   wait_interrupt(context, "poll");
   context.throw_if_cancelled();
@@ -138,6 +146,7 @@ TASKPOOL_MODULE(m, "testing") {
   m.def("report", &report);
   m.def("spin", &spin);
   m.def("wait_interrupt", &wait_interrupt);
+  m.def("read_on", &read_on);
   m.def("stop_if_cancelled", &stop_if_cancelled);
   m.def("print", &print);
   m.def("leave", &leave);

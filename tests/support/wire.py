@@ -249,7 +249,7 @@ def binaries():
 class Daemon:
     """A daemon in a directory of its own; ends with the `with`."""
 
-    def __init__(self, config="", *, pools=None, arguments=(), environment=None):
+    def __init__(self, config="", *, pools=None, arguments=(), environment=None, before_exec=None):
         self.binaries = binaries()
         self.directory = tempfile.mkdtemp(prefix="taskpool-test-")
         self.socket = os.path.join(self.directory, "socket")
@@ -258,6 +258,7 @@ class Daemon:
         self.write_config(config, pools)
         self.arguments = list(arguments)
         self.environment = {**os.environ, **(environment or {})}
+        self.before_exec = before_exec  # called in the daemon's process before it becomes the daemon
         self.process = None
 
     def module(self, name):
@@ -279,7 +280,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [os.path.join(self.binaries, "taskpoold"), "--config", self.config, "--socket", self.socket, *self.arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, preexec_fn=self.before_exec)
         if wait:
             eventually(lambda: self.log().count("event=started") > before or self.process.poll() is not None, "the daemon starts")
             assert self.process.poll() is None, self.log()

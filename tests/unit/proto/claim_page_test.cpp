@@ -29,6 +29,7 @@ static_assert(offsetof(ClaimPage, finished) == 136);
 static_assert(offsetof(ClaimPage, outbox_bytes) == 140);
 static_assert(offsetof(ClaimPage, outbox_resets) == 144);
 static_assert(offsetof(ClaimPage, started_ns) == 152);
+static_assert(offsetof(ClaimPage, room_element) == 168);
 static_assert(offsetof(ClaimPage, worked_ns) == 160);
 static_assert(kOutboxOffset == 4096 && kOutboxBytes == 2u << 20);
 
@@ -89,19 +90,6 @@ BOOST_AUTO_TEST_CASE(tickets_go_on_past_two_to_the_32) {
   BOOST_TEST(taken.next == 1u);
   BOOST_TEST(taken.end == 3u);
   BOOST_TEST(offer_tickets(*page, 1) == 3u);
-}
-
-BOOST_AUTO_TEST_CASE(the_rest_of_a_block_can_be_given_back_until_something_else_was_taken) {
-  const auto page = page_from(0xfffffffe);
-  offer_tickets(*page, 6);
-  BOOST_TEST(claim_tickets(*page, 0xfffffffe, 4) == 4u);
-  BOOST_TEST(return_tickets(*page, 0xffffffff, 2));
-  BOOST_TEST(claim_tickets(*page, 0xffffffff, 1) == 1u);
-  BOOST_TEST(claim_tickets(*page, 0, 2) == 2u);
-  const auto taken = take_back_tickets(*page);
-  BOOST_TEST(taken.next == 2u);
-  BOOST_TEST(taken.end == 4u);
-  BOOST_TEST(!return_tickets(*page, 1, 2));
 }
 
 /// A worker that claims blocks while the supervisor offers and takes back: every ticket must go exactly one way. The

@@ -44,6 +44,25 @@ BOOST_AUTO_TEST_CASE(a_worker_with_enough_gets_no_more) {
   BOOST_TEST(items_to_give({kPrefetch, 1us, false}, demand, 2, kPrefetch) == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(less_is_given_ahead_while_several_sessions_have_work) {
+  const Demand alone{1'000'000, 1'000'000, known(1us), 0};
+  const Demand shared{.waiting = 1'000'000, .waiting_all = 1'000'000, .estimate = known(1us), .shared = true};
+  BOOST_TEST(items_to_give({}, shared, 2, 100'000) <= 501u);
+  BOOST_TEST(items_to_give({}, alone, 2, 100'000) >= 4'900u);
+  BOOST_TEST(items_to_give({300, 300us, false}, shared, 2, 100'000) == 0u);
+  BOOST_TEST(items_to_give({300, 300us, false}, alone, 2, 100'000) > 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_first_item_waits_briefly_behind_others_rather_than_sending_them_back) {
+  const Demand first{.waiting = 1, .waiting_all = 1'000, .estimate = known(10us), .shared = true, .first = true};
+  BOOST_TEST(items_to_give({900, 450us, false}, first, 2, kPrefetch) == 1u);
+  BOOST_TEST(items_to_give({900, 600us, false}, first, 2, kPrefetch) == 0u);  // that would take too long
+  BOOST_TEST(items_to_give({1, 100us, true}, first, 2, kPrefetch) == 0u);
+  auto second = first;
+  second.first = false;
+  BOOST_TEST(items_to_give({900, 450us, false}, second, 2, kPrefetch) == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(an_explicit_chunk_wins) {
   const Demand demand{1000, 1000, known(1ns), 7};
   BOOST_TEST(items_to_give({}, demand, 2, kPrefetch) == 7u);
