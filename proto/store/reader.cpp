@@ -127,32 +127,39 @@ const std::byte* find_slots(const Walk& walk, Reference root, std::uint64_t& slo
   return table + kSlotsOffset;
 }
 
-/// The leaf with the item at `index`, which becomes the place in it; `size` is the leaf's. nullptr: not a tree, or no
-/// such item.
-const std::byte* find_leaf(const Walk& walk, Reference root, ObjectId object, std::uint64_t& index, std::size_t& size) {
+/// A leaf of a list's tree.
+struct Leaf {
+  const std::byte* items = nullptr;  ///< nullptr: the tree is none, or it ends before.
+  std::size_t size = 0;
+  std::size_t place = 0;   ///< Of the item that was looked for.
+  bool is_beyond = false;  ///< The tree ends before. It says so itself: the object's count may be of another moment.
+};
+
+/// The leaf with the item at `index`.
+Leaf find_leaf(const Walk& walk, Reference root, ObjectId object, std::uint64_t index) {
   Reference node = root;
   for (unsigned steps = 0; steps <= kMaxLevel; ++steps) {
     const std::byte* block = find_block(walk, node, object, BlockKind::node);
-    if (block == nullptr) return nullptr;
+    if (block == nullptr) return {};
     const std::uint64_t shape = word_at(block, offsetof(BlockHeader, order));
-    size = static_cast<std::size_t>(shape >> 8);
+    const auto size = static_cast<std::size_t>(shape >> 8);
     const std::byte* at = block + sizeof(BlockHeader);
     if ((shape & 0xff) == 0) {
-      if (size > kLeafItems || index >= size || !walk.has(block, sizeof(BlockHeader) + size * sizeof(std::uint64_t)))
-        return nullptr;
-      return at;
+      if (size > kLeafItems || !walk.has(block, sizeof(BlockHeader) + size * sizeof(std::uint64_t))) return {};
+      if (index >= size) return {.is_beyond = steps == 0};
+      return {at, size, static_cast<std::size_t>(index)};
     }
-    if (size > kBranches || !walk.has(block, sizeof(BlockHeader) + size * sizeof(Branch))) return nullptr;
+    if (size > kBranches || !walk.has(block, sizeof(BlockHeader) + size * sizeof(Branch))) return {};
     std::size_t child = 0;
     for (;; ++child, at += sizeof(Branch)) {
-      if (child == size) return nullptr;
+      if (child == size) return {.is_beyond = steps == 0};
       const std::uint64_t items = word_at(at, offsetof(Branch, items));
       if (index < items) break;
       index -= items;
     }
     node = Reference{word_at(at, offsetof(Branch, child))};
   }
-  return nullptr;
+  return {};
 }
 
 Read finish(const EntryPlace& entry, Reference reference, std::span<std::byte> into) {
@@ -308,18 +315,14 @@ Read Segment::list_get(const ObjectView& object, std::uint64_t index, std::span<
   for (unsigned tries = 0; tries < kReadTries; ++tries) {
     Reference root;
     if (!load_root(object, Shape::list, root, code)) return {code};
-    const std::uint64_t count = word_at(memory_ + object.offset, offsetof(ObjectRecord, count), kAcquire);
     if (!root) return {ReadCode::absent};
     const Walk walk{memory_, used_bytes()};
-    std::uint64_t place = index;
-    std::size_t size = 0;
-    const std::byte* leaf = find_leaf(walk, root, object.id, place, size);
-    if (leaf == nullptr) {
-      // Beyond the end, or what is there now is not a tree.
-      if (is_root(object, root)) return {index >= count ? ReadCode::absent : ReadCode::damaged};
+    const Leaf leaf = find_leaf(walk, root, object.id, index);
+    if (leaf.items == nullptr) {
+      if (is_root(object, root)) return {leaf.is_beyond ? ReadCode::absent : ReadCode::damaged};
       continue;
     }
-    const std::byte* item = leaf + place * sizeof(std::uint64_t);
+    const std::byte* item = leaf.items + leaf.place * sizeof(std::uint64_t);
     const Reference reference{load_word(item, kAcquire)};
     EntryPlace entry;
     if (!find_entry(walk, reference, object.id, entry)) {
@@ -458,32 +461,32 @@ ReadCode Segment::list_scan(const ObjectView& object, std::uint64_t first, std::
     page.bytes.resize(bytes_before);
     Reference root;
     if (!load_root(object, Shape::list, root, code)) return code;
-    const std::uint64_t all = word_at(memory_ + object.offset, offsetof(ObjectRecord, count), kAcquire);
-    if (!root || first >= all) {
-      if (is_root(object, root)) return ReadCode::found;
-      continue;
-    }
-    const std::uint64_t end = count < all - first ? first + count : all;
+    if (!root) return ReadCode::found;
     const Walk walk{memory_, used_bytes()};
     std::uint64_t index = first;
     bool is_sound = true;
-    while (index < end && is_sound) {
-      std::uint64_t place = index;
-      std::size_t size = 0;
-      const std::byte* leaf = find_leaf(walk, root, object.id, place, size);
-      if (leaf == nullptr) break;
-      for (; place < size && index < end && is_sound; ++place, ++index) {
-        const Reference reference{load_word(leaf + place * sizeof(std::uint64_t), kAcquire)};
+    bool is_end = count == 0;
+    while (is_sound && !is_end) {
+      const Leaf leaf = find_leaf(walk, root, object.id, index);
+      is_end = leaf.is_beyond;
+      is_sound = is_end || leaf.items != nullptr;
+      for (std::size_t place = leaf.place; place < leaf.size && is_sound && !is_end; ++place, ++index) {
+        const Reference reference{load_word(leaf.items + place * sizeof(std::uint64_t), kAcquire)};
         EntryPlace entry;
         is_sound = find_entry(walk, reference, object.id, entry);
         if (!is_sound) break;
         append(page, entry, reference);
         is_sound = entry.is_whole();
+        is_end = index - first + 1 == count;
       }
       // The copies are used only if this is still the tree; no need to go on through one that is not.
       if (!is_root(object, root)) is_sound = false;
+      // One that leads to the same items again and again would never end.
+      else if (page.bytes.size() - bytes_before > bytes_ ||
+               page.entries.size() - entries_before > bytes_ / class_bytes(0))
+        return ReadCode::damaged;
     }
-    if (is_sound && index == end && is_root(object, root)) return ReadCode::found;
+    if (is_sound) return ReadCode::found;
   }
   return ReadCode::too_busy;
 }
@@ -499,8 +502,9 @@ ReadCode Segment::read_all(const ObjectView& object, Page& page, std::uint64_t& 
         page.bytes.resize(bytes_before);
         if (!is_dict) return list_scan(object, 0, UINT64_MAX, page);
         Cursor cursor;
-        const ReadCode scanned = scan(object, cursor, SIZE_MAX, SIZE_MAX, page);
-        return scanned == ReadCode::absent ? ReadCode::found : scanned;  // an empty one
+        const ReadCode scanned = scan(object, cursor, SIZE_MAX, bytes_, page);
+        if (page.bytes.size() - bytes_before > bytes_) return ReadCode::damaged;  // one entry in many slots
+        return scanned == ReadCode::absent ? ReadCode::found : scanned;           // an empty one
       },
       &version, tries);
   if (code == ReadCode::found && is_dict)
