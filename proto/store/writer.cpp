@@ -11,6 +11,9 @@
 namespace taskpool::store {
 namespace {
 
+/// Of each transaction: a few microseconds.
+constexpr std::size_t kReclaimSteps = 64;
+
 ObjectInfo read_info(const ObjectState& state, const std::function<std::uint64_t(std::uint64_t)>& load) {
   const auto get = [&](std::size_t field) { return load(state.record + field); };
   ObjectInfo info;
@@ -67,6 +70,8 @@ Result<Writer> Writer::create(std::span<std::byte> memory, Extend extend, const 
 }
 
 Transaction Writer::begin(std::uint64_t now_ns) {
+  // Whoever makes garbage helps to clear it away, so that it never piles up.
+  if (!core_->doomed.empty()) (void)core_->reclaim(kReclaimSteps);
   Transaction tx{*core_};
   core_->pending.now_ns = now_ns;
   return tx;

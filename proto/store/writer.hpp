@@ -166,8 +166,8 @@ class Writer {
   /// millisecond). Returns true when all is done, also if there was nothing to do. `store_full`: given up, as if never
   /// begun.
   Result<bool> work(ObjectId id, std::size_t steps);
-  /// Frees a slice of what removed or cleared objects held. Returns true when nothing is left. Until then that memory
-  /// counts as used, and an allocation that finds no other does a slice by itself.
+  /// Frees a slice of what removed or cleared objects held. Returns true when nothing is left. Every transaction does a
+  /// little of it; this is for when there is time. Until then that memory counts as used.
   bool reclaim(std::size_t steps);
 
   // Looking around; outside of transactions.
