@@ -1,0 +1,7 @@
+#include "proto/store/words.hpp"
+
+namespace taskpool::store {
+
+MemoryHook* memory_hook = nullptr;
+
+}  // namespace taskpool::store
