@@ -58,6 +58,7 @@ Result<Key> parse_key(KeyView bytes);
 /// Builds a key in place, without allocating: for look-ups in a hurry. Every function replaces what was there.
 class KeyBuffer {
  public:
+  KeyBuffer() { set_null(); }
   KeyView view() const { return {bytes_, size_}; }
   operator KeyView() const { return view(); }
 
@@ -91,7 +92,7 @@ class KeyBuffer {
     return true;
   }
   std::size_t size_ = 1;
-  alignas(8) std::byte bytes_[kMaxKeyBytes] = {};
+  alignas(8) std::byte bytes_[kMaxKeyBytes];  // not initialised: that would cost more than a look-up
 };
 
 /// From JSON: null, numbers, text, arrays (tuples); true and false are 1 and 0, and 1.0 is 1. What JSON lacks is an
