@@ -167,7 +167,8 @@ Result<void> check_pools(const Config& config) {
 }  // namespace
 
 std::map<std::string, RuntimeConfig> builtin_runtimes() {
-  return {{"native", {"native", {"taskpool-runtime"}}}, {"command", {"command", {"taskpool-runtime", "--commands"}}}};
+  return {{"native", {"native", {"taskpool-runtime"}}}, {"command", {"command", {"taskpool-runtime", "--commands"}}},
+          {"python", {"python", {"taskpool-runtime-python"}}}};
 }
 
 std::vector<PoolConfig> default_pools() {

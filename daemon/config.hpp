@@ -30,6 +30,9 @@ struct PoolConfig {
   std::uint32_t max_queued = 2'000'000;  ///< Tasks.
   std::string initializer;               ///< A function to run first in each worker, or empty.
   std::string initializer_arguments;     ///< One JSON array, or empty.
+  // Of pools that sessions open; no keys of the file.
+  std::vector<std::string> command;  ///< The runtime program and its words; empty: those of Config::runtimes.
+  bool once = false;                 ///< Its workers are not replaced when they end.
   bool operator==(const PoolConfig&) const = default;
 };
 
@@ -40,7 +43,7 @@ struct RuntimeConfig {
   bool operator==(const RuntimeConfig&) const = default;
 };
 
-/// "native" and "command". The config may add more, or replace these.
+/// "native", "command" and "python". The config may add more, or replace these.
 std::map<std::string, RuntimeConfig> builtin_runtimes();
 /// "default" with the demo module, and "command".
 std::vector<PoolConfig> default_pools();
@@ -79,6 +82,7 @@ struct CommandLine {
     run,
     check_config,  ///< Say whether the configuration is good, and end.
     print_config,  ///< Print the effective configuration, and end.
+    build_id,      ///< Print what tells this build from others, and end.
     help,          ///< `text` is what --help or --version prints.
     refused,       ///< `text` says what is wrong with the arguments.
   };

@@ -118,9 +118,11 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
       "Every key of the file has a flag, which overrides the file. Keys of one pool: --set pool.NAME.KEY=VALUE.\n"
       "SIGTERM drains and stops, SIGHUP reloads the file. Exit codes: 0 done, 69 cannot start, 78 bad config.");
   app.set_version_flag("--version", std::string{kVersion});
+  bool build_id = false;
   bool check = false;
   bool print = false;
   app.add_option("--config", result.config_file, "read this file")->type_name("FILE");
+  app.add_flag("--build-id", build_id, "print what tells this build from others, and end");
   app.add_flag("--check-config", check, "say whether the configuration is good, and end");
   app.add_flag("--print-config", print, "print the configuration that would be in force, and end");
 
@@ -156,6 +158,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     }
     result.overrides.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
   }
+  if (build_id) result.action = CommandLine::Action::build_id;
   if (print) result.action = CommandLine::Action::print_config;
   if (check) result.action = CommandLine::Action::check_config;
   return result;

@@ -4,6 +4,7 @@
 #include "daemon/app.hpp"
 #include "daemon/config.hpp"
 #include "daemon/exit_codes.hpp"
+#include "proto/build_id.hpp"
 
 namespace {
 
@@ -17,6 +18,10 @@ int run(int argc, const char* const* argv) {
   if (command_line.action == Action::refused) {
     std::fprintf(stderr, "taskpoold: %s\n", command_line.text.c_str());
     return taskpool::kExitUsage;
+  }
+  if (command_line.action == Action::build_id) {
+    std::puts(std::string{taskpool::build_id()}.c_str());
+    return 0;
   }
   std::optional<taskpool::os::PassedSocket> passed;
   if (command_line.action == Action::run) {

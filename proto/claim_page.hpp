@@ -50,6 +50,7 @@ struct ClaimPage {
   std::atomic<std::uint64_t> started_ns{0};            ///< CLOCK_MONOTONIC when the running block began.
   std::atomic<std::uint64_t> worked_ns{0};             ///< Time in user code since the worker began.
   std::atomic<std::uint32_t> room_element{0};          ///< Encoding of the results in the running chunk's room.
+  std::atomic<std::uint32_t> position{0};              ///< Of an item that holds several elements: which one runs.
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

@@ -33,6 +33,8 @@ inline constexpr std::size_t kMaxNameBytes = 128;
 inline constexpr std::size_t kMaxClientNameBytes = 64;
 inline constexpr std::size_t kMaxFunctionBytes = 1024;
 inline constexpr std::size_t kMaxPathBytes = 4096;
+/// A pickled exception in base64, in the head of an error. Bytes. Leaves room for the traceback.
+inline constexpr std::size_t kMaxExceptionBytes = 24 * 1024;
 /// Nesting of the JSON in a head, so that no reader's stack can be exhausted.
 inline constexpr std::size_t kMaxJsonDepth = 64;
 /// Modules, capabilities or environment variables that one head may list.

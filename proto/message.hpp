@@ -57,6 +57,8 @@ struct ErrorHead {
   std::optional<std::int64_t> signal;
   std::optional<std::int64_t> exit_code;
   std::optional<std::uint64_t> index;  ///< Which operation of a batch it was.
+  std::optional<std::uint64_t> position;
+  std::string exception;
 };
 
 /// A function and the options of a call: the head of `prepare`, `apply` and `map`.
@@ -138,6 +140,9 @@ struct PoolOpen {
   std::uint32_t timeout_ms = 0;
   int priority = 0;
   std::uint32_t max_queued = 0;  ///< 0: the daemon's default.
+  std::vector<std::string> command;  ///< Empty: the configured runtime's.
+  bool setup = false;
+  bool once = false;
 };
 
 /// The head of `pool_close`, `pool_pause`, `pool_resume`, `functions` and `workers`.
@@ -281,6 +286,7 @@ struct FunctionInfo {
 struct Ready {
   std::vector<FunctionInfo> functions;
   bool open = false;
+  bool claims = true;
 };
 
 struct StartFailed {
@@ -297,6 +303,7 @@ struct Fork {
   std::string initializer;
   std::string initializer_arguments;  ///< Raw JSON: an array, or empty.
   int oom_score_adj = 0;
+  bool setup = false;
 };
 
 struct Forked {

@@ -76,6 +76,8 @@ void shape(Io& io, std::type_identity<ErrorHead>) {
   io.integer("signal", &ErrorHead::signal);
   io.integer("exit_code", &ErrorHead::exit_code);
   io.integer("index", &ErrorHead::index, kAny64);
+  io.integer("position", &ErrorHead::position, kAny32);
+  io.text("exception", &ErrorHead::exception, kMaxExceptionBytes);
 }
 
 template <class Io>
@@ -181,6 +183,9 @@ void shape(Io& io, std::type_identity<PoolOpen>) {
   io.integer("timeout_ms", &PoolOpen::timeout_ms, kMaxMs);
   io.integer("priority", &PoolOpen::priority, kMinPriority, kMaxPriority);
   io.integer("max_queued", &PoolOpen::max_queued, kAny32);
+  io.texts("command", &PoolOpen::command, kMaxPathBytes);
+  io.boolean("setup", &PoolOpen::setup);
+  io.boolean("once", &PoolOpen::once);
 }
 
 template <class Io>
@@ -374,6 +379,7 @@ template <class Io>
 void shape(Io& io, std::type_identity<Ready>) {
   io.objects("functions", &Ready::functions);
   io.boolean("open", &Ready::open);
+  io.boolean("claims", &Ready::claims);
 }
 
 template <class Io>
@@ -394,6 +400,7 @@ void shape(Io& io, std::type_identity<Fork>) {
   io.text("initializer", &Fork::initializer, kMaxFunctionBytes);
   io.raw("initializer_arguments", &Fork::initializer_arguments, Json::value_t::array);
   io.integer("oom_score_adj", &Fork::oom_score_adj, -1000, 1000);
+  io.boolean("setup", &Fork::setup);
 }
 
 template <class Io>

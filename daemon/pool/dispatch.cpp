@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -30,6 +32,10 @@ std::optional<std::uint32_t> Pool::resolve(queue::Function& function) {
   return number;
 }
 
+bool Pool::trusts(const queue::Job& job, std::uint32_t function) const {
+  return function < current_->listed_functions() || !current_->is_open() || job.uid == 0 || job.uid == ::geteuid();
+}
+
 Pool::Choice Pool::choose(const queue::Job& job) const {
   const queue::Demand demand{job.waiting, queue_.waiting(), job.estimate(), job.call->call.chunk,
                              services_.turn.now() < shared_until_, job.turn->running() == 0};
@@ -43,7 +49,10 @@ Pool::Choice Pool::choose(const queue::Job& job) const {
       continue;
     }
     const auto load = worker->load();
+    const bool claims = worker->zygote()->claims();
+    if (!claims && load.items > 0) continue;
     auto items = queue::items_to_give(load, demand, target_, services_.config.prefetch);
+    if (!claims) items = std::min(items, 1u);
     if (config_.max_tasks_per_worker > 0) {
       const auto left = worker->given_total >= config_.max_tasks_per_worker
                             ? 0
@@ -67,6 +76,10 @@ void Pool::give_all() {
     const auto number = resolve(*job.call->function);
     if (!number) {
       cancel(job, false, Errc::unknown_function);
+      continue;
+    }
+    if (!trusts(job, *number)) {
+      cancel(job, false, Errc::permission_denied);
       continue;
     }
     if (const auto* last = std::exchange(last_turn_, turn); last != turn && last != nullptr)

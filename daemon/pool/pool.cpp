@@ -22,6 +22,8 @@ constexpr std::chrono::milliseconds kFirstBackOff = 100ms;
 constexpr std::chrono::milliseconds kLongestBackOff = 10s;
 /// How long a worker that was told to end may take.
 constexpr auto kStopGrace = 2s;
+/// Failures in a row after which a session's pool without a worker gives up: its session would wait for nothing.
+constexpr std::uint32_t kMostFailures = 3;
 /// How often a worker's resident size is looked at.
 constexpr auto kMemoryCheck = 100ms;
 /// Above the zygote's, which is above the supervisor's: when memory runs out, a worker goes first.
@@ -40,11 +42,11 @@ std::string describe_exit(const Worker& worker, const std::optional<Exited>& exi
 
 }  // namespace
 
-Pool::Pool(Services& services, PoolConfig config, std::uint32_t owner_session, std::vector<os::UniqueFd> stdio)
+Pool::Pool(Services& services, PoolConfig config, std::uint32_t owner_session, WorkerFds fds)
     : services_{services},
       config_{std::move(config)},
       owner_session_{owner_session},
-      stdio_{std::move(stdio)},
+      fds_{std::move(fds)},
       target_{worker_target(config_)},
       timer_{services.turn.io()} {}
 
@@ -112,6 +114,12 @@ void Pool::back_off(const std::string& why) {
   services_.turn.end_later();  // arms the timer
 }
 
+void Pool::give_up(Errc code) {
+  if (owner_session_ == 0 || closing_ || serving() > 0) return;
+  for (auto* const job : open_jobs()) cancel(*job, true, code);
+  close(true, {});
+}
+
 void Pool::tell_started(const std::string& error) {
   if (const auto call = std::exchange(on_started, nullptr)) call(error);
 }
@@ -128,6 +136,7 @@ std::uint32_t Pool::serving() const {
 
 void Pool::top_up() {
   if (closing_ && !has_work()) return;
+  if (config_.once && forked_once_) return;
   if (retry_at_) return;
   if (!current_) {
     if (!next_ && on_zygote_wanted) on_zygote_wanted(*this);
@@ -136,6 +145,10 @@ void Pool::top_up() {
   if (current_->state() != Zygote::State::ready) return;
   for (auto alive = serving(); alive < target_; ++alive) fork_one();
   retire_surplus();
+  if (config_.once) {
+    forked_once_ = true;
+    fds_ = {};  // whoever waits for the other end of a pipe to close waits for the workers alone
+  }
 }
 
 void Pool::fork_one() {
@@ -149,9 +162,11 @@ void Pool::fork_one() {
   request.initializer = config_.initializer;
   request.initializer_arguments = config_.initializer_arguments;
   request.oom_score_adj = kWorkerOomScore;
-  std::vector<int> stdio;
-  for (const auto& fd : stdio_) stdio.push_back(fd.get());
-  if (const auto asked = current_->fork(request, stdio, *this); !asked) {
+  request.setup = static_cast<bool>(fds_.setup);
+  std::vector<int> fds;
+  for (const auto& fd : fds_.stdio) fds.push_back(fd.get());
+  if (request.setup) fds.push_back(fds_.setup.get());
+  if (const auto asked = current_->fork(request, fds, *this); !asked) {
     back_off(asked.error().detail);
     return;
   }
@@ -208,12 +223,16 @@ void Pool::close(bool terminate, std::function<void()> closed) {
   closing_ = true;
   paused_ = false;
   if (terminate) {
-    std::vector<queue::Job*> jobs;
-    for (auto& job : services_.jobs.all())
-      if (!job.ended && job.pool == this) jobs.push_back(&job);
-    for (auto* job : jobs) cancel(*job, true);
+    for (auto* const job : open_jobs()) cancel(*job, true);
   }
   tell_closed();
+}
+
+std::vector<queue::Job*> Pool::open_jobs() {
+  std::vector<queue::Job*> jobs;
+  for (auto& job : services_.jobs.all())
+    if (!job.ended && job.pool == this) jobs.push_back(&job);
+  return jobs;
 }
 
 void Pool::tell_closed() {
@@ -302,6 +321,7 @@ void Pool::on_worker_failed(Worker& worker, const WorkerFailed& failure) {
   advance(worker, WorkerEvent::stop_asked);
   back_off(why);
   tell_started(why);
+  if (failures_ >= kMostFailures) give_up(Errc::start_failed);
 }
 
 void Pool::on_worker_exit_seen(Worker& worker) {
@@ -341,6 +361,7 @@ void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exi
   }
   if (worker->recycled) ++services_.metrics.workers_recycled;
   requeue_remains(*worker, std::move(remains), exited);
+  if (config_.once && workers_.empty() && forking_ == 0) give_up(Errc::pool_closed);
   top_up();
   tell_closed();
   services_.turn.end_later();
@@ -354,6 +375,7 @@ void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const std::o
   if (with_zygote) lost.detail += " with its zygote: " + worker.zygote()->error();
   if (exited && exited->signal != 0) lost.signal = exited->signal;
   if (exited && exited->signal == 0) lost.exit_code = exited->exit_code;
+  if (const auto position = worker.position(); position > 0) lost.position = position;
   // From the last to the first, so that pushing to the front keeps their order.
   for (auto assignment = remains.assignments.rbegin(); assignment != remains.assignments.rend(); ++assignment) {
     auto& job = *assignment->job;

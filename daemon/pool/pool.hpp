@@ -39,13 +39,19 @@ struct Services {
   std::function<std::string()> make_token{};
 };
 
+/// Descriptors that each worker of a session's pool begins with.
+struct WorkerFds {
+  std::vector<os::UniqueFd> stdio;  ///< Up to three.
+  os::UniqueFd setup;               ///< For the runtime to make what it wants of; may be empty.
+};
+
 /// A queue of work and the workers that run it. Keeps as many workers as it should have, gives them work, tells the jobs'
 /// listeners what came of it, and ends what has to end. pool.cpp: workers come and go; dispatch.cpp: work is given out and watched;
 /// outcomes.cpp: what becomes of it.
 class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_from_this<Pool> {
  public:
   /// `owner_session`: the session that opened it, or 0.
-  Pool(Services& services, PoolConfig config, std::uint32_t owner_session, std::vector<os::UniqueFd> stdio);
+  Pool(Services& services, PoolConfig config, std::uint32_t owner_session, WorkerFds fds);
   ~Pool() override;
 
   const PoolConfig& config() const { return config_; }
@@ -136,6 +142,9 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void top_up();
   void fork_one();
   void back_off(const std::string& why);
+  /// A session's pool that cannot start workers any more: what waits in it ends with `code`, and so does the pool.
+  void give_up(Errc code);
+  std::vector<queue::Job*> open_jobs();
   std::uint32_t serving() const;
   void advance(Worker& worker, WorkerEvent event);
   /// True for a worker that takes new work: not one that begins, goes, has lent its place, or is of an old generation.
@@ -153,6 +162,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
 
   // dispatch.cpp
   std::optional<std::uint32_t> resolve(queue::Function& function);
+  /// What an open runtime runs without listing it is for root and the daemon's user: it may be anything.
+  bool trusts(const queue::Job& job, std::uint32_t function) const;
   struct Choice {
     Worker* worker = nullptr;
     std::uint32_t items = 0;
@@ -180,7 +191,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   Services& services_;
   PoolConfig config_;
   std::uint32_t owner_session_;
-  std::vector<os::UniqueFd> stdio_;
+  WorkerFds fds_;
   std::uint32_t target_;
   queue::Queue queue_;
   std::unordered_map<std::string, std::unique_ptr<queue::Function>> functions_;
@@ -195,6 +206,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   TimePoint shared_until_{};  ///< Until then sessions count as at work together.
   bool paused_ = false;
   bool closing_ = false;
+  bool forked_once_ = false;
   std::string last_error_;
   std::function<void()> closed_;
   std::vector<Repeat> delayed_;  ///< A heap, soonest first.

@@ -32,8 +32,8 @@ std::function<void(const std::string&)> Pools::when_all(std::size_t count,
   };
 }
 
-std::shared_ptr<Pool> Pools::add(PoolConfig config, std::uint32_t session, std::vector<os::UniqueFd> stdio) {
-  auto pool = std::make_shared<Pool>(services_, std::move(config), session, std::move(stdio));
+std::shared_ptr<Pool> Pools::add(PoolConfig config, std::uint32_t session, WorkerFds fds) {
+  auto pool = std::make_shared<Pool>(services_, std::move(config), session, std::move(fds));
   pool->on_zygote_wanted = [this](Pool& wanting) { give_zygote(wanting, false); };
   pools_.push_back(pool);
   return pool;
@@ -58,12 +58,12 @@ std::shared_ptr<Pool> Pools::find(const std::string& name, std::uint32_t session
   return nullptr;
 }
 
-Result<std::shared_ptr<Pool>> Pools::open(PoolConfig config, std::uint32_t session, std::vector<os::UniqueFd> stdio) {
+Result<std::shared_ptr<Pool>> Pools::open(PoolConfig config, std::uint32_t session, WorkerFds fds) {
   if (pools_.size() >= kMaxPools) return fail(Errc::limit_reached, fmt::format("pools: there are {} already", kMaxPools));
   if (config.name.empty()) config.name = fmt::format("session-{}-{}", session, ++opened_);
   if (find(config.name, session)) return fail(Errc::limit_reached, "name: pool '" + config.name + "' exists");
   if (const auto key = key_of(config); !key) return key.error();
-  const auto pool = add(std::move(config), session, std::move(stdio));
+  const auto pool = add(std::move(config), session, std::move(fds));
   give_zygote(*pool, false);
   return pool;
 }
@@ -88,8 +88,9 @@ Result<ZygoteKey> Pools::key_of(const PoolConfig& config) const {
   const auto runtime = services_.config.runtimes.find(config.runtime);
   if (runtime == services_.config.runtimes.end())
     return fail(Errc::bad_argument, "runtime: there is no '" + config.runtime + "'");
-  return ZygoteKey{config.runtime,     runtime->second.command, config.modules,
-                   config.environment, config.cwd,              services_.config.spool,
+  const auto& command = config.command.empty() ? runtime->second.command : config.command;
+  return ZygoteKey{config.runtime, command,    config.modules, config.environment,
+                   config.cwd,     services_.config.spool,
                    services_.config.max_output_bytes};
 }
 

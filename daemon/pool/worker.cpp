@@ -152,6 +152,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
   const auto count = given.count;
   if (items_ == 0) slow = soft_told = false;  // that was about what it held before
   offer_tickets(page(), count);  // before the frame: the worker may read it at once
+  if (!zygote_->claims()) take_back_tickets(page());  // it does not claim: what it was given is its own at once
   channel_.send(prefix, head, std::as_bytes(std::span{&header, 1}), table, payload);
 
   next_ticket_ += count;

@@ -96,6 +96,8 @@ class Worker : public wire::FrameSink {
   std::optional<Running> running() const;
   /// Time in user code since it began.
   std::chrono::nanoseconds worked() const;
+  /// Which element of the item that it runs, or ran when it died.
+  std::uint32_t position() const { return page().position.load(std::memory_order_relaxed); }
   /// What it holds is given to it.
   void give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std::uint32_t function);
   /// Takes back everything that it has not claimed; the caller queues it again, last first.

@@ -106,9 +106,9 @@ std::optional<std::uint32_t> Zygote::find_function(const std::string& name) {
   return number;
 }
 
-Result<void> Zygote::fork(const Fork& request, std::span<const int> stdio, ZygoteUser& user) {
+Result<void> Zygote::fork(const Fork& request, std::span<const int> fds, ZygoteUser& user) {
   users_[request.worker] = &user;
-  return channel_->send_with(Prefix{.op = Op::fork}, encode(request), {}, stdio);
+  return channel_->send_with(Prefix{.op = Op::fork}, encode(request), {}, fds);
 }
 
 void Zygote::forget(ZygoteUser& user) {

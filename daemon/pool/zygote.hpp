@@ -64,12 +64,14 @@ class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygot
   const std::vector<FunctionInfo>& functions() const { return ready_.functions; }
   /// Functions that are not listed may be called too.
   bool is_open() const { return ready_.open; }
+  /// Its workers claim tickets, so that they can be given several. Others run what they are given, one at a time.
+  bool claims() const { return ready_.claims; }
   /// The number by which this generation's workers know a function: of a listed one, or made up in an open runtime.
   std::optional<std::uint32_t> find_function(const std::string& name);
   std::uint32_t listed_functions() const { return static_cast<std::uint32_t>(ready_.functions.size()); }
 
-  /// Asks for a worker; `user` hears of it until forget(). `stdio` are up to three descriptors.
-  Result<void> fork(const Fork& request, std::span<const int> stdio, ZygoteUser& user);
+  /// Asks for a worker; `user` hears of it until forget(). `fds` are up to three as its stdio, then the setup if the request says that there is one.
+  Result<void> fork(const Fork& request, std::span<const int> fds, ZygoteUser& user);
   /// Tells nobody any more what becomes of the workers of `user`.
   void forget(ZygoteUser& user);
   /// Ends the program now. Also what the last reference does.

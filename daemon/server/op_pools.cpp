@@ -63,7 +63,14 @@ Result<void> Session::functions(const FrameView& frame) {
 Result<void> Session::pool_open(const FrameView& frame, std::vector<os::UniqueFd> fds) {
   auto open = decode<PoolOpen>(frame.head);
   if (!open) return open.error();
+  pool::WorkerFds worker_fds;
+  if (open->setup) {
+    if (fds.empty()) return fail(Errc::bad_message, "setup: it is the last descriptor, and there is none");
+    worker_fds.setup = std::move(fds.back());
+    fds.pop_back();
+  }
   if (fds.size() > kStdio) return fail(Errc::bad_message, "fds: a pool takes up to three, as standard streams");
+  worker_fds.stdio = std::move(fds);
   if (core_.admin.is_draining()) return fail(Errc::draining, "the daemon takes no new work");
   PoolConfig config;
   config.name = std::move(open->name);
@@ -79,11 +86,15 @@ Result<void> Session::pool_open(const FrameView& frame, std::vector<os::UniqueFd
   config.timeout = std::chrono::milliseconds{open->timeout_ms};
   config.priority = open->priority;
   if (open->max_queued > 0) config.max_queued = open->max_queued;
+  config.command = std::move(open->command);
+  config.once = open->once;
   if (!config.modules.empty() && !is_admin())
     return fail(Errc::permission_denied, "modules: loading code is for root and the daemon's user");
+  if (!config.command.empty() && !is_admin())
+    return fail(Errc::permission_denied, "command: naming a program is for root and the daemon's user");
   if (config.modules.empty() && config.runtime == "native" && !core_.config.pools.empty())
     config.modules = core_.config.pools.front().modules;
-  auto pool = core_.pools.open(std::move(config), number_, std::move(fds));
+  auto pool = core_.pools.open(std::move(config), number_, std::move(worker_fds));
   if (!pool) return pool.error();
   const auto answer = [to = later(), request = frame.prefix.request, name = (*pool)->name()](const std::string& error) {
     to([&](Session& session) {

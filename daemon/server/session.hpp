@@ -104,6 +104,8 @@ class Session : public wire::FrameSink, public queue::Listener {
   Result<queue::Job*> open_job(const Binding& binding, std::uint64_t request, bool is_map);
   /// Whether the daemon and the pool take new work at all. Errors: `draining`, `pool_closed`.
   Result<void> check_open(const pool::Pool& pool) const;
+  /// Whether this user may send such items: what a pickle does is the sender's choice. Error: `permission_denied`.
+  Result<void> check_trust(Encoding encoding) const;
   /// Whether the frame's items fit what the pool and this session may have waiting. Error: `queue_full`.
   Result<void> check_room(const pool::Pool& pool, const FrameView& frame) const;
   Result<void> check_references(const FrameView& frame) const;

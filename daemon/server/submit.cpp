@@ -111,6 +111,11 @@ Result<void> Session::check_references(const FrameView& frame) const {
   return boost::system::in_place_value;
 }
 
+Result<void> Session::check_trust(Encoding encoding) const {
+  if (encoding != Encoding::pickle || is_admin()) return boost::system::in_place_value;
+  return fail(Errc::permission_denied, "encoding: a pickle may run anything, which is for root and the daemon's user");
+}
+
 Result<void> Session::check_open(const pool::Pool& pool) const {
   if (core_.admin.is_draining()) return fail(Errc::draining, "the daemon takes no new work");
   if (pool.is_closing()) return fail(Errc::pool_closed, "pool '" + pool.name() + "' is closing");
@@ -241,6 +246,7 @@ Result<void> Session::apply(const FrameView& frame) {
     return good.error();
   if (const auto good = check_references(frame); !good) return good.error();
   if (const auto open = check_open(*(*binding)->pool); !open) return open.error();
+  if (const auto may = check_trust(frame.prefix.encoding); !may) return may.error();
   if (const auto room = check_room(*(*binding)->pool, frame); !room) return room.error();
   const auto request = frame.prefix.request;
   if (join(**binding, request)) return boost::system::in_place_value;
@@ -270,6 +276,7 @@ Result<void> Session::map(const FrameView& frame) {
     return good.error();
   if (const auto good = check_references(frame); !good) return good.error();
   if (const auto open = check_open(*(*binding)->pool); !open) return open.error();
+  if (const auto may = check_trust(frame.prefix.encoding); !may) return may.error();
   if (const auto room = check_room(*(*binding)->pool, frame); !room) return room.error();
   if (join(**binding, request)) return boost::system::in_place_value;
 
@@ -304,6 +311,7 @@ Result<void> Session::input(const FrameView& frame) {
       if (!frame.head.empty()) good = Fields{frame.head}.finish(true);
       if (good) good = check_items(prefix.flags, prefix.encoding, prefix.count, frame.body);
       if (good) good = check_references(frame);
+      if (good) good = check_trust(prefix.encoding);
     }
     auto& encoding = open->second.encoding;
     if (good && encoding && *encoding != prefix.encoding)

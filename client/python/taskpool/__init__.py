@@ -1,0 +1,3 @@
+"""multiprocessing, on the workers of a daemon: `import taskpool as multiprocessing`."""
+
+from .pool import Pool

@@ -1,0 +1,516 @@
+"""One session with the daemon: requests out, replies in, from any thread.
+
+Whoever waits for a reply reads the socket himself and hands out what arrives, so that a call costs no change of threads; others
+that wait meanwhile are woken by him. A thread of the client's own (the driver) does that only while nobody waits and something
+has to happen all the same: a callback, the feeding of a map, the sending of what the socket did not take at once."""
+
+from __future__ import annotations
+
+import array
+import collections
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, Callable, Protocol, Sequence
+
+from . import autostart, wire
+from .arena import DownArena, Region, UpArena
+from .errors import DaemonError, DaemonGone, OutcomeUnknown, TaskTimeout, from_head
+
+#: How long a client waits for a daemon that is starting, in seconds.
+CONNECT_TIMEOUT = 30.0
+_READ_BYTES = 1 << 16
+_ANCILLARY = socket.CMSG_SPACE(32 * array.array("i").itemsize)
+#: Frames that follow each other closely are sent together: when there are so many bytes, or after so many seconds.
+_BATCH_BYTES = 1 << 15
+_BATCH_SECONDS = 0.0002
+#: Signals whose handlers may raise. They wait while a frame is half read or half written, or the stream would be lost.
+_INTERRUPTS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+                         signal.SIGVTALRM, signal.SIGPROF})
+
+
+class Handler(Protocol):
+    """Somebody who waits for replies to one request."""
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        """Takes a reply; True if it was the last. Must not wait, nor run foreign code."""
+
+    def on_lost(self, error: DaemonError) -> None:
+        """There will be no reply any more."""
+
+
+class _Uninterrupted:
+    """Keeps signal handlers from raising in the middle, in the one thread in which they run."""
+
+    def __enter__(self) -> None:
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            try:
+                signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+            except BaseException:  # a handler that had been waiting
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_main:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+
+
+class _Reply:
+    """What one plain request waits for."""
+
+    __slots__ = ("frame", "error")
+
+    def __init__(self) -> None:
+        self.frame: wire.Frame | None = None
+        self.error: BaseException | None = None
+
+    def is_done(self) -> bool:
+        return self.frame is not None or self.error is not None
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if frame.op == wire.ERROR:
+            self.error = from_head(frame.fields(), False)
+        else:
+            self.frame = frame
+        return True
+
+    def on_lost(self, error: DaemonError) -> None:
+        self.error = error
+
+
+class Session:
+    """A connection that has been greeted. Ends for good when the connection does: then everything that waits fails, and
+    `is_broken` says so."""
+
+    def __init__(self, connection: socket.socket, place: autostart.Place) -> None:
+        connection.setblocking(False)
+        self.place = place
+        self.pid = os.getpid()
+        self.is_broken = False
+        self.welcome: dict[str, Any] = {}
+        self.down = DownArena()
+        self.up = UpArena(self._open_segment)
+        self.up_released = 0  # counts regions given back, so that one may wait for that
+        self.free_numbers = list(range(wire.MAX_PREPARED_CALLS, 0, -1))  # for prepared calls
+        self._socket = connection
+        self._fileno = connection.fileno()
+        self._decoder = wire.Decoder()
+        self._requests = itertools.count(1)
+        self._handlers: dict[int, Handler] = {}
+        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._out: collections.deque[tuple[Any, Sequence[int]]] = collections.deque()
+        self._out_bytes = 0
+        self._sent_at = 0.0
+        self._send_lock = threading.Lock()
+        self._reader = threading.Lock()
+        self._leader = 0
+        self._change = threading.Condition(threading.Lock())
+        self._followers = 0
+        self._background = 0
+        self._driver_wanted = threading.Event()
+        self._driver: threading.Thread | None = None
+        self._driver_lock = threading.Lock()
+        self._poll_in = select.poll()
+        self._poll_in.register(self._fileno, select.POLLIN)
+        self._poll_both = select.poll()
+        self._poll_both.register(self._fileno, select.POLLIN | select.POLLOUT)
+        self.is_in_task = bool(os.environ.get("TASKPOOL_WORKER_TOKEN"))
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether pickles from there may be read: its workers run as this user, or as root."""
+        return self.welcome.get("uid", 0) in (os.geteuid(), 0)
+
+    # Requests
+
+    def new_request(self) -> int:
+        return next(self._requests)
+
+    def expect(self, request: int, handler: Handler) -> None:
+        """From now on the replies to `request` are the handler's."""
+        self._handlers[request] = handler
+
+    def forget(self, request: int) -> None:
+        self._handlers.pop(request, None)
+
+    def post(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Queues a frame, to be sent with what else is there. Never waits; safe in a destructor."""
+        self._out.append((data, fds))
+        self._out_bytes += len(data)
+        self._wake_driver()
+
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Sends a frame, now or with the others of a burst."""
+        self._out.append((data, fds))
+        self._out_bytes += len(data)
+        if self._out_bytes >= _BATCH_BYTES or time.monotonic() - self._sent_at > _BATCH_SECONDS:
+            self.flush()
+        else:
+            self._wake_driver()
+
+    def ask_frame(self, op: int, head: dict[str, Any] | None = None, fds: Sequence[int] = (),
+                  timeout: float | None = None) -> wire.Frame:
+        """A request and its one reply. Raises its error, or TaskTimeout."""
+        request = self.new_request()
+        reply = _Reply()
+        self.expect(request, reply)
+        self.send(wire.encode(op, head=head, request=request, fds=len(fds)), fds)
+        if not self.wait(reply.is_done, timeout):
+            self.forget(request)
+            raise TaskTimeout(f"no reply within {timeout} s")
+        if reply.error is not None:
+            raise reply.error
+        assert reply.frame is not None
+        return reply.frame
+
+    def ask(self, op: int, head: dict[str, Any] | None = None, fds: Sequence[int] = (),
+            timeout: float | None = None) -> dict[str, Any]:
+        """The object that the reply holds."""
+        answer = json.loads(self.ask_frame(op, head, fds, timeout).body)
+        return answer if isinstance(answer, dict) else {}
+
+    def _open_segment(self, size: int) -> tuple[int, int, int]:
+        frame = self.ask_frame(wire.ARENA_OPEN, {"bytes": size})
+        opened = json.loads(frame.body)
+        return opened["segment"], opened["bytes"], frame.fds[0]
+
+    # Waiting
+
+    def wait(self, is_done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Waits until `is_done`, which somebody's on_frame() makes true; False after `timeout` seconds."""
+        if is_done():
+            return True
+        self._check_process()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self.is_in_task:
+            return self._wait(is_done, deadline)
+        self.post(wire.encode(wire.NESTED_WAIT, target=1))
+        try:
+            return self._wait(is_done, deadline)
+        finally:
+            self.post(wire.encode(wire.NESTED_WAIT))
+
+    def _wait(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
+        while not is_done():
+            if self._leader == threading.get_ident():  # a callback that waits
+                if not self._lead(is_done, deadline):
+                    return False
+            elif self._reader.acquire(blocking=False):
+                self._leader = threading.get_ident()
+                try:
+                    in_time = self._lead(is_done, deadline)
+                finally:
+                    self._leader = 0
+                    self._reader.release()
+                    self._wake_followers()
+                    if self._background:
+                        self._wake_driver()
+                if not in_time:
+                    return is_done()
+            elif not self._follow(is_done, deadline):
+                return is_done()
+        return True
+
+    def _follow(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
+        with self._change:
+            self._followers += 1
+            try:
+                if is_done() or not self._reader.locked():
+                    return True
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._change.wait(left)
+                return True
+            finally:
+                self._followers -= 1
+
+    def _wake_followers(self) -> None:
+        if self._followers:
+            with self._change:
+                self._change.notify_all()
+
+    def _lead(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
+        """Reads and hands out until `is_done`, the connection has broken, or the deadline: False then."""
+        while not is_done():
+            if self._out:
+                self.flush()
+            if self.is_broken:
+                self._run_calls()
+                return True
+            poll = self._poll_both if self._out else self._poll_in
+            if deadline is None:
+                poll.poll()
+            else:
+                left = deadline - time.monotonic()
+                if left <= 0 or not poll.poll(max(1, int(left * 1000))):
+                    if time.monotonic() >= deadline:
+                        self.receive()
+                        return is_done()
+            self.receive()
+        return True
+
+    def receive(self) -> None:
+        """Hands out what has arrived; does not wait. For the leader."""
+        with _Uninterrupted():
+            self._receive()
+        self._run_calls()
+
+    def _run_calls(self) -> None:
+        if not self._calls:
+            return
+        while self._calls:
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception:
+                sys.excepthook(*sys.exc_info())
+        self._wake_followers()
+
+    def peek(self) -> None:
+        """Hands out what has arrived, unless somebody else is doing that. Does not wait."""
+        self._check_process()
+        if self._out:
+            self.flush()
+        if self._reader.acquire(blocking=False):
+            self._leader = threading.get_ident()
+            try:
+                self.receive()
+            finally:
+                self._leader = 0
+                self._reader.release()
+                self._wake_followers()
+
+    def _receive(self) -> None:
+        want = max(_READ_BYTES, self._decoder.missing())
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(want, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            return self._break(str(error))
+        if not data:
+            return self._break("the daemon closed the connection")
+        fds: Sequence[int] = ()
+        for level, kind, passed in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(passed[:len(passed) - len(passed) % numbers.itemsize])
+                fds = [*fds, *numbers]
+        decoder, handlers = self._decoder, self._handlers
+        try:
+            decoder.feed(data, fds)
+            while (frame := decoder.next()) is not None:
+                handler = handlers.get(frame.request)
+                if handler is None:
+                    self._on_stray(frame)
+                elif handler.on_frame(frame):
+                    handlers.pop(frame.request, None)
+        except (wire.BrokenStream, ValueError, KeyError, IndexError) as error:
+            self._break(f"the daemon sent nonsense: {error!r}")
+        self._wake_followers()
+
+    def _on_stray(self, frame: wire.Frame) -> None:
+        if frame.op == wire.ARENA_SEGMENT:
+            fields = frame.fields()
+            self.down.attach(fields["segment"], fields["bytes"], frame.fds[0])
+            return
+        if frame.op == wire.ERROR and frame.request == 0:
+            return self._break(str(from_head(frame.fields(), False)))
+        for fd in frame.fds:
+            os.close(fd)
+        if frame.flags & wire.IN_ARENA and frame.op in (wire.RESULT, wire.RESULTS):  # nobody wants it any more
+            self.release(frame.body)
+
+    def release_up(self, region: Region) -> None:
+        """The task that an up region belongs to has ended."""
+        self.up.release(region)
+        self.up_released += 1
+
+    def release(self, body: bytes) -> None:
+        """Gives regions of the down arena back, as the body of a frame named them."""
+        self.post(wire.encode(wire.ARENA_RELEASE, body=body, count=len(body) // wire.REFERENCE.size))
+
+    def call_later(self, call: Callable[[], None]) -> None:
+        """For on_frame(): runs foreign code when the stream is at rest. What it raises is shown, and nothing else. Runs it at
+        once if this thread is not the one that reads."""
+        self._calls.append(call)
+        if self._leader != threading.get_ident():
+            self._run_calls()
+
+    # Sending
+
+    def flush(self) -> None:
+        """Sends what the socket takes. What is left is sent by whoever leads next, or by the driver."""
+        broken = ""
+        with _Uninterrupted(), self._send_lock:
+            while self._out and not self.is_broken:
+                data, fds = self._out.popleft()
+                if not fds and self._out:  # as much as possible in one call
+                    parts = [data]
+                    while self._out and not self._out[0][1] and len(parts) < 512:
+                        parts.append(self._out.popleft()[0])
+                    data = b"".join(parts)
+                try:
+                    sent = self._send_some(data, fds)
+                except BlockingIOError:
+                    sent = 0
+                except OSError as error:
+                    broken = str(error)
+                    break
+                if sent:
+                    fds = ()
+                if sent < len(data):
+                    self._out.appendleft((memoryview(data)[sent:] if sent else data, fds))
+                    break
+            self._out_bytes = sum(len(data) for data, _ in self._out)
+            self._sent_at = time.monotonic()
+        if broken:
+            self._break(broken)
+        if self._out and not self._leader:
+            self._wake_driver()
+
+    def _send_some(self, data: Any, fds: Sequence[int]) -> int:
+        if not fds:
+            return self._socket.send(data)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        return self._socket.sendmsg([data], rights)
+
+    # The driver
+
+    def add_background(self) -> None:
+        """Something has to happen even while nobody waits, until remove_background()."""
+        self._background += 1
+        self._wake_driver()
+
+    def remove_background(self) -> None:
+        self._background -= 1
+
+    def _wake_driver(self) -> None:
+        if self._driver is None and self._driver_lock.acquire(blocking=False):  # else somebody is starting it
+            try:
+                if self._driver is None and not self.is_broken:
+                    self._driver = threading.Thread(target=self._drive, name="taskpool", daemon=True)
+                    self._driver.start()
+            except RuntimeError:  # the interpreter is ending, or has no threads left: whoever waits flushes
+                self._driver = None
+            finally:
+                self._driver_lock.release()
+        if not self._driver_wanted.is_set():
+            self._driver_wanted.set()
+
+    def _drive(self) -> None:
+        while not self.is_broken:
+            self._driver_wanted.wait()
+            self._driver_wanted.clear()
+            while self._out and not self.is_broken:
+                time.sleep(_BATCH_SECONDS)  # more of a burst may come, and whoever waits flushes by himself
+                self.flush()
+                if self._out and not self._leader:
+                    self._poll_both.poll(100)
+                    self.peek()
+            if self._background:
+                self._wait(lambda: self._background == 0, None)
+
+    # The end
+
+    def _check_process(self) -> None:
+        if self.pid != os.getpid():
+            raise DaemonGone("this process was forked after the request was made; it has to make its own")
+
+    def _break(self, why: str) -> None:
+        if self.is_broken:
+            return
+        self.is_broken = True
+        self._socket.close()
+        error = OutcomeUnknown(why)
+        handlers, self._handlers = self._handlers, {}
+        for handler in list(handlers.values()):
+            handler.on_lost(error)
+        self._wake_followers()
+        self._driver_wanted.set()
+
+    def close(self) -> None:
+        """Ends the session: what it has running is cancelled, and its pools end."""
+        self._break("the session was closed")
+
+    def abandon(self) -> None:
+        """In a fork of the process whose session this is."""
+        self.is_broken = True
+        try:
+            os.close(self._socket.detach())
+        except OSError:
+            pass
+
+
+def open_session(named: str | None = None, timeout: float = CONNECT_TIMEOUT) -> Session:
+    """Connects to the daemon on that socket, or finds one, or starts one. Raises NoDaemon, TaskTimeout, OSError."""
+    deadline = time.monotonic() + timeout
+    last: BaseException | None = None
+    for place in autostart.places(named):
+        try:
+            return _greet(place, deadline)
+        except (DaemonError, OSError) as error:
+            last = error
+            if not place.is_private or not autostart.may_start(error):
+                continue
+        pause = 0.01
+        while True:  # a daemon may be leaving just now
+            try:
+                autostart.start(place.socket, deadline)
+                return _greet(place, deadline)
+            except DaemonGone:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 1.0)
+    assert last is not None
+    raise last
+
+
+def _greet(place: autostart.Place, deadline: float) -> Session:
+    session = Session(autostart.connect(place.socket), place)
+    hello: dict[str, Any] = {"version": wire.VERSION, "client": os.path.basename(sys.argv[0] or "python")[:64]
+                             if getattr(sys, "argv", None) else "python"}
+    if token := os.environ.get("TASKPOOL_WORKER_TOKEN"):
+        hello["worker_token"] = token
+    try:
+        frame = session.ask_frame(wire.HELLO, hello, timeout=deadline - time.monotonic())
+    except OutcomeUnknown as error:
+        raise DaemonGone(error.detail) from None
+    session.welcome = frame.fields()
+    return session
+
+
+_default: Session | None = None
+_default_lock = threading.Lock()
+
+
+def default() -> Session:
+    """This process's session with the daemon; opened at first use, and again after a fork or when the daemon has gone."""
+    global _default
+    session = _default
+    if session is not None and not session.is_broken:
+        return session
+    with _default_lock:
+        if _default is None or _default.is_broken:
+            _default = open_session()
+        return _default
+
+
+def _after_fork_in_child() -> None:
+    global _default, _default_lock
+    _default_lock = threading.Lock()
+    if _default is not None:
+        _default.abandon()
+        _default = None
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,589 @@
+"""Maps: many elements sent in chunks, results placed where they belong."""
+
+from __future__ import annotations
+
+import collections
+import struct
+import threading
+from typing import Any, Iterable, Iterator, Sequence
+
+from . import names, payload, wire
+from .arena import Region
+from .calls import Callback, Caller, decode_item, encode_json
+from .errors import Cancelled, DaemonError, TimeoutError
+
+#: How long a chunk of adaptive size should run. Long beside the cost of a chunk, short beside what people notice; and what a
+#: worker's death makes run again.
+_TARGET_NS = 2_000_000
+#: Elements of a chunk before anything is known of them, at most.
+_FIRST_CHUNK = 16
+_MOST_ELEMENTS = 1 << 16
+#: A chunk's bytes, so that it travels inside a frame.
+_CHUNK_BYTES = 48 * 1024
+#: What may be under way of one job: bytes, and items of it beyond a few for each worker.
+_WINDOW_BYTES = 4 << 20
+_WINDOW_ITEMS = 4096
+_SPLIT_AGAIN = frozenset({"worker_lost", "out_of_memory", "timed_out"})
+
+
+class _Chunk:
+    """Consecutive elements under way as one item."""
+
+    __slots__ = ("start", "elements", "size", "region")
+
+    def __init__(self, start: int, elements: list[Any]) -> None:
+        self.start = start
+        self.elements = elements
+        self.size = 0
+        self.region: Region | None = None
+
+
+class Job:
+    """One map on the wire. Subclasses say what comes next, and take the outcomes."""
+
+    def __init__(self, caller: Caller, function: Any, star: bool, workers: int) -> None:
+        self._caller = caller
+        self._session = caller.session
+        self._workers = workers
+        self._star = star
+        self._is_native = isinstance(function, str)
+        self._function = function
+        self._name: str
+        if self._is_native:
+            self._name = function
+        else:
+            name = names.name_of(function)
+            self._name = "!map" if name is None else f"!map {name}"
+        self._under_way: dict[int, _Chunk] = {}
+        self._again: collections.deque[_Chunk] = collections.deque()
+        self._bytes = 0
+        self._items = 0
+        self._request = 0
+        self._is_over = False  # nothing more is sent
+        self._feed_lock = threading.Lock()
+        self._feed_wanted = False
+        self._feed_queued = False
+        self._held: list[Region] = []  # of chunks that were given up while they may still run
+        self._element_ns = 0.0
+        self._element_bytes = 0.0
+
+    # For subclasses
+
+    def _next_chunk(self) -> _Chunk | None:
+        """What is to be sent next, or None for now or for ever."""
+        raise NotImplementedError
+
+    def _has_all(self) -> bool:
+        """True when every element has its outcome."""
+        raise NotImplementedError
+
+    def _take(self, start: int, outcomes: Sequence[Any], failures: dict[int, BaseException]) -> None:
+        """Outcomes of consecutive elements; those in `failures`, by their place in `outcomes`, raised."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Every element has its outcome, or will get none."""
+        raise NotImplementedError
+
+    def chunk_elements(self, left: int) -> int:
+        """How many elements a chunk of adaptive size gets."""
+        share = -(-left // (4 * self._workers))
+        if not self._element_ns:
+            return max(1, min(share, _FIRST_CHUNK))
+        fit = min(_TARGET_NS / self._element_ns, _CHUNK_BYTES / max(self._element_bytes, 1.0), _MOST_ELEMENTS)
+        return max(1, min(int(fit), -(-left // (2 * self._workers))))
+
+    # Sending
+
+    def window_is_full(self) -> bool:
+        if self._bytes >= _WINDOW_BYTES:
+            return True
+        return len(self._under_way) >= self._window()
+
+    def _window(self) -> int:
+        return _WINDOW_ITEMS
+
+    def feed(self) -> None:
+        """Sends what may be under way. What cannot be sent fails by itself."""
+        self._feed_wanted = True
+        while self._feed_wanted and not self._is_over:
+            if not self._feed_lock.acquire(blocking=False):
+                return  # whoever holds it looks again
+            try:
+                self._feed_wanted = False
+                self._feed()
+            finally:
+                self._feed_lock.release()
+
+    def _feed(self) -> None:
+        bodies: list[bytes] = []
+        size = 0
+        while not self._is_over and not self.window_is_full():
+            chunk = self._again.popleft() if self._again else self._next_chunk()
+            if chunk is None:
+                break
+            item = self._encode(chunk)
+            if item is None:
+                continue
+            if item.size > wire.MAX_INLINE_ITEM_BYTES:
+                self._send(bodies)
+                bodies, size = [], 0
+                self._send_large(chunk, item)
+                continue
+            self._register(chunk, item.size)
+            bodies.append(item.tobytes())
+            size += item.size
+            if size >= wire.PACK_BYTES:
+                self._send(bodies)
+                bodies, size = [], 0
+        self._send(bodies)
+        self._finish_if_over()
+
+    def _send_large(self, chunk: _Chunk, item: payload.Item) -> None:
+        try:
+            flags, body, chunk.region = self._caller.place(item)
+        except DaemonError as error:
+            count = len(chunk.elements)
+            self._take(chunk.start, [None] * count, {i: error for i in range(count)})
+            return
+        self._register(chunk, item.size)
+        self._send_frame(body, flags, 1)
+
+    def _register(self, chunk: _Chunk, size: int) -> None:
+        """The chunk is the next item of the job on the wire."""
+        chunk.size = size
+        self._bytes += size
+        self._under_way[self._items] = chunk
+        self._items += 1
+
+    def _encode(self, chunk: _Chunk) -> payload.Item | None:
+        try:
+            if self._is_native:
+                return encode_json(chunk.elements[0])
+            if self._name == "!map":
+                item = payload.encode((self._function, chunk.elements, self._star))
+            else:
+                item = payload.encode((chunk.elements, self._star))
+            self._element_bytes = item.size / len(chunk.elements)
+            return item
+        except Exception as error:
+            if len(chunk.elements) > 1:  # only those that cannot be sent fail
+                self._again.extendleft(reversed(_singles(chunk)))
+            else:
+                self._take(chunk.start, [None], {0: error})
+            return None
+
+    def _send(self, bodies: list[bytes]) -> None:
+        if bodies:
+            self._send_frame(wire.pack(bodies), 0, len(bodies))
+
+    def _send_frame(self, body: bytes, flags: int, count: int) -> None:
+        encoding = wire.AS_JSON if self._is_native else wire.AS_PICKLE
+        if self._request:
+            data = wire.encode(wire.INPUT, body=body, flags=flags, request=self._request, count=count, encoding=encoding)
+        else:
+            target, head = self._caller.target(self._name)
+            self._request = self._session.new_request()
+            self._caller.began()
+            self._session.expect(self._request, self)
+            data = wire.encode(wire.MAP, head=head, body=body, flags=flags, request=self._request, target=target,
+                               count=count, encoding=encoding)
+        self._session.send(data)
+
+    # Receiving
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if self._is_over and frame.op in (wire.RESULTS, wire.FAILED):  # it was given up
+            if frame.flags & wire.IN_ARENA:
+                self._session.release(frame.body)
+            return False
+        if frame.op == wire.RESULTS:
+            self._on_results(frame)
+        elif frame.op == wire.FAILED:
+            head = frame.fields()
+            for index in range(frame.target, frame.target + frame.count):
+                self._on_failed(self._drop(index), head)
+        elif frame.op == wire.DONE:
+            self._fail_rest(Cancelled("the job was ended"))
+            self._has_ended()
+            return True
+        elif frame.op == wire.ERROR:
+            self._fail_rest(self._caller.error_of(frame.fields()))
+            self._has_ended()
+            return True
+        else:
+            return False
+        self._queue_feed()
+        return False
+
+    def on_lost(self, error: DaemonError) -> None:
+        self._fail_rest(error)
+        self._has_ended()
+
+    def _has_ended(self) -> None:
+        """The daemon is done with it: its memory may be used again."""
+        for region in self._held:
+            self._session.release_up(region)
+        self._held.clear()
+        self._caller.ended()
+
+    def _queue_feed(self) -> None:
+        if not self._feed_queued and not self._is_over:
+            self._feed_queued = True
+            self._session.call_later(self._feed_later)
+
+    def _feed_later(self) -> None:
+        self._feed_queued = False
+        self.feed()
+
+    def _drop(self, index: int) -> _Chunk:
+        chunk = self._under_way.pop(index)
+        self._bytes -= chunk.size
+        if chunk.region is not None:
+            self._session.release_up(chunk.region)
+        return chunk
+
+    def _on_results(self, frame: wire.Frame) -> None:
+        items: Sequence[Any]
+        if frame.encoding in wire.NUMBERS and not frame.flags & wire.IN_ARENA:
+            for offset, value in enumerate(struct.unpack(f"<{frame.count}{wire.NUMBERS[frame.encoding]}", frame.body)):
+                self._take(self._drop(frame.target + offset).start, [value], {})
+            return
+        if frame.flags & wire.IN_ARENA:
+            items = [self._session.down.view(reference) for reference in wire.references(frame.body)]
+        else:
+            items = wire.unpack(frame.count, frame.body)
+        for offset, item in enumerate(items):
+            chunk = self._drop(frame.target + offset)
+            try:
+                value = decode_item(self._session, frame.encoding, item)
+            except Exception as error:
+                self._take(chunk.start, [None] * len(chunk.elements), {i: error for i in range(len(chunk.elements))})
+                continue
+            if self._is_native:
+                self._take(chunk.start, [value], {})
+                continue
+            elapsed, outcomes, failures = value
+            per_element = max(elapsed / len(outcomes), 1.0)
+            self._element_ns = (self._element_ns + per_element) / 2 if self._element_ns else per_element
+            self._take(chunk.start, outcomes, {i: _raised(*failure) for i, failure in failures.items()} if failures else {})
+        if frame.flags & wire.IN_ARENA:
+            self._session.release(frame.body)
+
+    def _on_failed(self, chunk: _Chunk, head: dict[str, Any]) -> None:
+        code = head.get("code")
+        count = len(chunk.elements)
+        if count > 1 and code in _SPLIT_AGAIN:
+            # One element ended its worker. What was done of the others went with it: they run again.
+            fatal = min(int(head.get("position", 0)), count - 1)
+            self._take(chunk.start + fatal, [None], {0: self._caller.error_of(head)})
+            if fatal + 1 < count:
+                self._again.appendleft(_Chunk(chunk.start + fatal + 1, chunk.elements[fatal + 1:]))
+            if fatal:
+                self._again.appendleft(_Chunk(chunk.start, chunk.elements[:fatal]))
+        elif count > 1 and code == "task_failed":  # it could not be unpickled, so nothing of it has run
+            self._again.extendleft(reversed(_singles(chunk)))
+        else:
+            error = self._caller.error_of(head)
+            self._take(chunk.start, [None] * count, {i: error for i in range(count)})
+
+    # The end
+
+    def _finish_if_over(self) -> None:
+        if self._is_over or not self._has_all():
+            return
+        self._is_over = True
+        self._send_last()
+        self._end()
+
+    def _send_last(self) -> None:
+        if self._request:
+            encoding = wire.AS_JSON if self._is_native else wire.AS_PICKLE
+            self._session.post(wire.encode(wire.INPUT, flags=wire.LAST, request=self._request, encoding=encoding))
+
+    def _fail_rest(self, error: BaseException) -> None:
+        """No outcome comes any more."""
+        if self._is_over:
+            return
+        self._is_over = True
+        for chunk in [*self._under_way.values(), *self._again]:
+            self._take(chunk.start, [None] * len(chunk.elements), {i: error for i in range(len(chunk.elements))})
+            if chunk.region is not None:
+                self._held.append(chunk.region)
+        self._under_way.clear()
+        self._again.clear()
+        self._rest_failed(error)
+        self._end()
+
+    def _rest_failed(self, error: BaseException) -> None:
+        """What was never sent fails too."""
+
+    def abort(self, error: BaseException) -> None:
+        """Nothing more is sent or expected of it."""
+        self._session.call_later(lambda: self._abort(error))
+
+    def _abort(self, error: BaseException) -> None:
+        if not self._is_over:
+            self._fail_rest(error)
+            self._send_last()
+
+
+def _singles(chunk: _Chunk) -> list[_Chunk]:
+    return [_Chunk(chunk.start + i, [element]) for i, element in enumerate(chunk.elements)]
+
+
+def _raised(exception: BaseException, traceback: str) -> BaseException:
+    from .errors import with_traceback
+
+    return with_traceback(exception, traceback)
+
+
+class MapResult(Job):
+    """The result of a map that may not have ended yet."""
+
+    def __init__(self, caller: Caller, function: Any, elements: list[Any], star: bool, workers: int, chunksize: int | None,
+                 callback: Callback | None, error_callback: Callback | None, progress: Any = None) -> None:
+        super().__init__(caller, function, star, workers)
+        self._elements = elements
+        self._chunksize = 1 if self._is_native else chunksize
+        self._next = 0
+        self._outcomes: list[Any] = [None] * len(elements)
+        self._failures: dict[int, BaseException] = {}
+        self._left = len(elements)
+        self._done = not elements
+        self._callback = callback
+        self._error_callback = error_callback
+        self._progress = progress
+        self._in_background = False
+
+    def start(self, background: bool) -> None:
+        """Begins. `background`: goes on even while nobody waits."""
+        if self._done:
+            self._is_over = True
+            return
+        if background:
+            self._in_background = True
+            self._session.add_background()
+        self.feed()
+
+    # multiprocessing's interface
+
+    def ready(self) -> bool:
+        """Return whether the call has completed."""
+        if not self._done:
+            self._session.peek()
+        return self._done
+
+    def successful(self) -> bool:
+        """Return whether the call completed without raising an exception."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return not self._failures
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result is available or until timeout seconds pass."""
+        if not self._done:
+            self._session.wait(self._is_done, timeout)
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Return the results in order. Raises TimeoutError after `timeout` seconds, and what the first element that failed
+        raised; its attribute `results` has what the others returned."""
+        self.wait(timeout)
+        if not self._done:
+            raise TimeoutError
+        if self._failures:
+            raise self._first_error()
+        return self._outcomes
+
+    def outcomes(self, timeout: float | None = None) -> list[Any]:
+        """Return what each element returned, or the exception that it raised."""
+        self.wait(timeout)
+        if not self._done:
+            raise TimeoutError
+        return [self._failures.get(i, value) for i, value in enumerate(self._outcomes)]
+
+    def cancel(self, force: bool = False) -> None:
+        """Asks for what has not ended to be stopped; its outcome is then Cancelled."""
+        self.abort(Cancelled("the map was cancelled"))
+        if self._request:
+            request = self._session.new_request()
+            head = {"request": self._request, "force": force}
+            self._session.send(wire.encode(wire.CANCEL, head=head, request=request))
+
+    def _first_error(self) -> BaseException:
+        error = self._failures[min(self._failures)]
+        try:
+            error.results = self.outcomes(0)  # type: ignore[attr-defined]
+        except AttributeError:  # an exception with slots
+            pass
+        return error
+
+    # What the job asks
+
+    def _is_done(self) -> bool:
+        return self._done
+
+    def _window(self) -> int:
+        return _WINDOW_ITEMS if self._chunksize is not None else 3 * self._workers + 1
+
+    def _next_chunk(self) -> _Chunk | None:
+        start = self._next
+        if start >= len(self._elements):
+            return None
+        count = self._chunksize or self.chunk_elements(len(self._elements) - start)
+        self._next = start + count
+        return _Chunk(start, self._elements[start:start + count])
+
+    def _has_all(self) -> bool:
+        return self._left == 0
+
+    def _take(self, start: int, outcomes: Sequence[Any], failures: dict[int, BaseException]) -> None:
+        count = len(outcomes)
+        self._outcomes[start:start + count] = outcomes
+        for position, error in failures.items():
+            self._failures[start + position] = error
+        self._left -= count
+        if self._progress is not None:
+            self._session.call_later(lambda: self._progress.update(len(self._outcomes) - self._left))
+
+    def _rest_failed(self, error: BaseException) -> None:
+        for index in range(self._next, len(self._elements)):
+            self._failures[index] = error
+        self._left = 0
+
+    def _end(self) -> None:
+        self._elements = []
+        self._session.call_later(self._tell)
+
+    def _tell(self) -> None:
+        try:
+            if self._progress is not None:
+                self._progress.close()
+            if self._failures:
+                if self._error_callback is not None:
+                    self._error_callback(self._first_error())
+            elif self._callback is not None:
+                self._callback(self._outcomes)
+        finally:
+            self._done = True
+            if self._in_background:
+                self._session.remove_background()
+
+
+class IMapIterator(Job):
+    """The results of an imap, one by one, in order. Takes from its iterable no more than it may have under way, and only when
+    a result is asked for."""
+
+    def __init__(self, caller: Caller, function: Any, elements: Iterable[Any], workers: int, chunksize: int) -> None:
+        super().__init__(caller, function, False, workers)
+        self._source = iter(elements)
+        self._chunksize = 1 if self._is_native else chunksize
+        self._taken = 0
+        self._exhausted = False
+        self._ready: dict[int, tuple[bool, Any]] = {}
+        self._given = 0
+        self._arrived = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result. Raises what its element raised, TimeoutError after `timeout` seconds, StopIteration at the end."""
+        self.feed()
+        if not self._has_next() and not self._session.wait(self._may_go_on, timeout):
+            raise TimeoutError
+        if not self._has_next():
+            raise StopIteration
+        failed, value = self._pop()
+        if failed:
+            raise value
+        return value
+
+    __next__ = next
+
+    def _has_next(self) -> bool:
+        return self._given in self._ready
+
+    def _may_go_on(self) -> bool:
+        return self._has_next() or (self._exhausted and self._given >= self._taken)
+
+    def _pop(self) -> tuple[bool, Any]:
+        outcome = self._ready.pop(self._given)
+        self._given += 1
+        return outcome
+
+    # What the job asks
+
+    def _window(self) -> int:
+        return max(64, 16 * self._workers)
+
+    def window_is_full(self) -> bool:
+        return super().window_is_full() or len(self._ready) >= 4 * self._window() * self._chunksize
+
+    def _next_chunk(self) -> _Chunk | None:
+        elements: list[Any] = []
+        while len(elements) < self._chunksize and not self._exhausted:
+            try:
+                elements.append(next(self._source))
+            except StopIteration:
+                self._exhausted = True
+            except Exception as error:  # of the iterable: it has its place among the results
+                self._exhausted = True
+                start = self._taken + len(elements)
+                self._taken += len(elements) + 1
+                self._take(start, [None], {0: error})
+                return _Chunk(self._taken - 1 - len(elements), elements) if elements else None
+        if not elements:
+            return None
+        start = self._taken
+        self._taken += len(elements)
+        return _Chunk(start, elements)
+
+    def _has_all(self) -> bool:
+        return self._exhausted and self._arrived >= self._taken
+
+    def _take(self, start: int, outcomes: Sequence[Any], failures: dict[int, BaseException]) -> None:
+        for position, value in enumerate(outcomes):
+            failed = position in failures
+            self._ready[start + position] = (failed, failures[position] if failed else value)
+        self._arrived += len(outcomes)
+
+    def _rest_failed(self, error: BaseException) -> None:
+        if not self._exhausted:
+            self._exhausted = True
+            self._ready[self._taken] = (True, error)
+            self._taken += 1
+
+    def _end(self) -> None:
+        pass
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """The same, in the order of their ends."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._queue: collections.deque[tuple[bool, Any]] = collections.deque()
+
+    def _has_next(self) -> bool:
+        return bool(self._queue)
+
+    def _pop(self) -> tuple[bool, Any]:
+        self._given += 1
+        return self._queue.popleft()
+
+    def window_is_full(self) -> bool:
+        return Job.window_is_full(self) or len(self._queue) >= 4 * self._window() * self._chunksize
+
+    def _take(self, start: int, outcomes: Sequence[Any], failures: dict[int, BaseException]) -> None:
+        for position, value in enumerate(outcomes):
+            failed = position in failures
+            self._queue.append((failed, failures[position] if failed else value))
+        self._arrived += len(outcomes)
+
+    def _rest_failed(self, error: BaseException) -> None:
+        if not self._exhausted:
+            self._exhausted = True
+            self._taken += 1
+            self._queue.append((True, error))
+

@@ -1,0 +1,186 @@
+"""How Python objects become items, and back. PROTOCOL.md, section 3.6."""
+
+from __future__ import annotations
+
+import array
+import copyreg
+import io
+import pickle
+import struct
+import sys
+import types
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from typing import Any, Callable, Sequence
+
+try:
+    import cloudpickle
+except ImportError:
+    cloudpickle = None
+
+_ALIGNMENT = 64
+_PLAIN = 0x80  # the first byte of a pickle of protocol 2 or above
+_WITH_BUFFERS = 1
+#: Marks, in a buffer's length, one that its receiver copies by itself.
+_COPIED = 1 << 63
+#: Bytes from which a buffer travels beside the pickle, so that it is not copied into and out of it.
+_LEAST_BUFFER = 1 << 16
+
+# A connection pickled as an ordinary object would name a descriptor of another process; this sends a descriptor along.
+copyreg.pickle(Connection, reduction.ForkingPickler._extra_reducers[Connection])  # type: ignore[attr-defined]
+
+
+class Item:
+    """One encoded object: parts to be written one after the other, each at a multiple of 64 but for a single one."""
+
+    __slots__ = ("parts", "size")
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = parts
+        self.size = len(parts[0]) if len(parts) == 1 else sum(_aligned(memoryview(part).nbytes) for part in parts)
+
+    def write(self, into: memoryview) -> None:
+        """Copies the item; `into` has `size` bytes."""
+        at = 0
+        for part in self.parts:
+            view = memoryview(part).cast("B")
+            into[at:at + view.nbytes] = view
+            at += _aligned(view.nbytes)
+
+    def tobytes(self) -> bytes:
+        if len(self.parts) == 1:
+            return self.parts[0]
+        data = bytearray(self.size)
+        self.write(memoryview(data))
+        return bytes(data)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+class _Beside:
+    """A large bytes, bytearray or array whose content travels as a buffer of its own: pickle does that for none of them by
+    itself. The receiver makes a copy of the buffer, so that it can be given as it lies."""
+
+    __slots__ = ("buffer", "rebuild")
+
+    def __init__(self, value: bytes | bytearray | array.array[Any]) -> None:
+        self.buffer = pickle.PickleBuffer(value)
+        self.rebuild = (_restore_array, value.typecode) if isinstance(value, array.array) else (type(value),)
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        return self.rebuild[0], (*self.rebuild[1:], self.buffer)
+
+
+def _restore_array(typecode: str, content: Any) -> array.array[Any]:
+    values: array.array[Any] = array.array(typecode)
+    values.frombytes(content)
+    return values
+
+
+_LARGE = (bytes, bytearray, array.array)
+
+
+def _beside(value: Any, found: list[pickle.PickleBuffer]) -> Any:
+    """`value` with what is large in it, at its top or in the lists, tuples and dicts there, made ready to travel beside the
+    pickle; `found` gets the buffers."""
+    kind = type(value)
+    if kind in _LARGE:
+        if memoryview(value).nbytes < _LEAST_BUFFER:
+            return value
+        wrapped = _Beside(value)
+        found.append(wrapped.buffer)
+        return wrapped
+    if kind is tuple or (kind is list and len(value) <= _MOST_LOOKED_AT):
+        if any(type(element) in _LOOKED_INTO for element in value):
+            return kind([_beside(element, found) for element in value])
+    elif kind is dict and any(type(element) in _LARGE for element in value.values()):
+        return {key: _beside(element, found) for key, element in value.items()}
+    return value
+
+
+#: Lists longer than this hold many small things rather than a few large ones.
+_MOST_LOOKED_AT = 64
+_LOOKED_INTO = frozenset((*_LARGE, tuple, list, dict))
+
+
+def _is_main_lost() -> bool:
+    """True if a worker cannot import what __main__ is here: an interactive session, or `python -c`."""
+    main = sys.modules.get("__main__")
+    return getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+
+
+def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
+    callback = None if buffers is None else buffers.append
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=callback)
+    except Exception:
+        if buffers:
+            buffers.clear()
+        return _dumps_hard(value, callback)
+    if cloudpickle is not None and b"__main__" in data and _is_main_lost():
+        if buffers:
+            buffers.clear()
+        return _dumps_hard(value, callback)
+    return data
+
+
+def _dumps_hard(value: Any, callback: Callable[[Any], Any] | None) -> bytes:
+    """What plain pickle cannot: functions without a name with cloudpickle, sockets and the like with multiprocessing's."""
+    if cloudpickle is not None:
+        out = io.BytesIO()
+        pickler = cloudpickle.CloudPickler(out, protocol=5, buffer_callback=callback)
+        for kind, reducer in reduction.ForkingPickler._extra_reducers.items():  # type: ignore[attr-defined]
+            if kind is not types.MethodType:
+                pickler.dispatch_table = pickler.dispatch_table.new_child({kind: reducer})
+        pickler.dump(value)
+        return out.getvalue()
+    out = io.BytesIO()
+    reduction.ForkingPickler(out, 5, buffer_callback=callback).dump(value)
+    return out.getvalue()
+
+
+def encode(value: Any) -> Item:
+    """The item of an object. Raises whatever its pickling raises."""
+    buffers: list[pickle.PickleBuffer] = []
+    found: list[pickle.PickleBuffer] = []
+    data = _dumps(_beside(value, found), buffers)
+    if not buffers:
+        return Item((data,))
+    views = []
+    for buffer in buffers:
+        try:
+            views.append(buffer.raw())
+        except BufferError:  # not contiguous in memory: it cannot be sent as it lies
+            return Item((_dumps(value, None),))
+    ours = set(map(id, found))
+    sizes = [view.nbytes | (_COPIED if id(buffer) in ours else 0) for view, buffer in zip(views, buffers)]
+    table = struct.pack(f"<II{1 + len(views)}Q", _WITH_BUFFERS, len(views), len(data), *sizes)
+    return Item((table, data, *views))
+
+
+def decode(item: Any) -> Any:
+    """The object of an item, which is bytes or a view of them. Nothing in the object refers to the item. Raises
+    pickle.UnpicklingError for one that is laid out wrongly, and whatever its unpickling raises."""
+    view = memoryview(item)
+    if not view.nbytes:
+        raise pickle.UnpicklingError("an empty item")
+    if view[0] == _PLAIN:
+        return pickle.loads(view)
+    try:
+        kind, count = struct.unpack_from("<II", view)
+        if kind != _WITH_BUFFERS or count > view.nbytes // 8:
+            raise pickle.UnpicklingError(f"an item of an unknown kind, {kind}")
+        data_bytes, *sizes = struct.unpack_from(f"<{1 + count}Q", view, 8)
+    except struct.error as error:
+        raise pickle.UnpicklingError(f"an item that is cut: {error}") from None
+    at = _aligned(8 + 8 * (1 + count))
+    parts = []
+    for size in (data_bytes, *(size & ~_COPIED for size in sizes)):
+        if at + size > view.nbytes:
+            raise pickle.UnpicklingError("an item that is cut")
+        parts.append(view[at:at + size])
+        at += _aligned(size)
+    buffers = [part if size & _COPIED else bytearray(part) for part, size in zip(parts[1:], sizes)]
+    return pickle.loads(parts[0], buffers=buffers)

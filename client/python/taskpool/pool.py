@@ -1,0 +1,256 @@
+"""Pool: multiprocessing.pool.Pool's interface, on workers of the daemon."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+import weakref
+from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool
+from typing import Any, Callable, Iterable, Iterator, Mapping
+
+from . import client, wire, workers
+from .calls import ApplyResult, AsyncResult, Callback, Caller, send_single
+from .client import Session
+from .errors import Cancelled, DaemonError
+from .maps import IMapIterator, IMapUnorderedIterator, Job, MapResult
+from .progress import Progress
+from .runtime import setup
+
+__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "MaybeEncodingError", "Pool",
+           "RemoteTraceback", "ThreadPool"]
+
+RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+_numbers = itertools.count(1)
+
+
+class _Opening:
+    """Hears how the opening of a pool went."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self.done = False
+
+    def is_done(self) -> bool:
+        return self.done
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if frame.op == wire.ERROR:
+            self._caller.start_error = self._caller.error_of(frame.fields())
+        self.done = True
+        return True
+
+    def on_lost(self, error: DaemonError) -> None:
+        self._caller.start_error = error
+        self.done = True
+
+
+class Pool:
+    """A process pool object which controls a pool of worker processes to which jobs can be submitted.
+
+    The workers are the daemon's: forked from a warm interpreter, with this program's main module imported as the spawn start
+    method does. What multiprocessing does not have is named after its arguments: `timeout` and `soft_timeout` (seconds, of
+    each task), `retries` and `lost_retries` (how often a task is run again that raised, or whose worker died), `priority`
+    (-100 to 100), `stdout` and `stderr` (a file or descriptor for what tasks print), `name` (shown by `taskpool pools`).
+    """
+
+    def __init__(self, processes: int | None = None, initializer: Callable[..., Any] | None = None,
+                 initargs: Iterable[Any] = (), maxtasksperchild: int | None = None, context: Any = None, *,
+                 timeout: float | None = None, soft_timeout: float | None = None, retries: int = 0, lost_retries: int = 0,
+                 priority: int = 0, stdout: Any = None, stderr: Any = None, name: str | None = None) -> None:
+        self._state = RUN
+        if processes is None:
+            processes = os.cpu_count() or 1
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._name = name or f"Pool-{next(_numbers)}"
+        options: dict[str, Any] = {}
+        for key, seconds in (("timeout_ms", timeout), ("soft_timeout_ms", soft_timeout)):
+            if seconds is not None:
+                options[key] = max(1, int(seconds * 1000))
+        for key, number in (("retries", retries), ("lost_retries", lost_retries), ("priority", priority)):
+            if number:
+                options[key] = number
+        content = {"initializer": initializer, "initializer_arguments": tuple(initargs)}
+        setup_fd = setup.write(setup.preparation_data("PoolWorker"), content)
+        self._session: Session = client.default()
+        self._caller = Caller(self._session, self._name, options)
+        self._native = Caller(self._session, "", options)
+        self._opening = _Opening(self._caller)
+        head: dict[str, Any] = {"name": self._name, "workers": processes}
+        if maxtasksperchild is not None:
+            head["max_tasks_per_worker"] = maxtasksperchild
+        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+        self._closed = False
+        self._caller.on_idle = self._on_idle
+        workers.open_pool(self._session, self._opening, head, setup_fd, workers.standard_streams(stdout, stderr))
+
+    # One call
+
+    def apply(self, func: Any, args: Any = (), kwds: Mapping[str, Any] = {}) -> Any:
+        """Equivalent of `func(*args, **kwds)`. A function given as text is a native one: `pool.apply("square", 7)`."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(self, func: Any, args: Any = (), kwds: Mapping[str, Any] = {}, callback: Callback | None = None,
+                    error_callback: Callback | None = None) -> AsyncResult:
+        """Asynchronous version of `apply()` method."""
+        self._check_running()
+        caller = self._native if isinstance(func, str) else self._caller
+        function, encoding, item = caller.encode_call(func, args, kwds)
+        result = AsyncResult(caller, callback, error_callback)
+        send_single(caller, result, function, encoding, item)
+        return result
+
+    # Maps
+
+    def map(self, func: Any, iterable: Iterable[Any], chunksize: int | None = None, *, progress: Any = False) -> list[Any]:
+        """Apply `func` to each element in `iterable`, collecting the results in a list that is returned."""
+        return self._map(func, iterable, chunksize, False, progress=progress).get()
+
+    def starmap(self, func: Any, iterable: Iterable[Any], chunksize: int | None = None, *,
+                progress: Any = False) -> list[Any]:
+        """Like `map()` method but the elements of the `iterable` are expected to be iterables as well and will be unpacked
+        as arguments. Hence `func` and (a, b) becomes func(a, b)."""
+        return self._map(func, iterable, chunksize, True, progress=progress).get()
+
+    def map_async(self, func: Any, iterable: Iterable[Any], chunksize: int | None = None, callback: Callback | None = None,
+                  error_callback: Callback | None = None) -> MapResult:
+        """Asynchronous version of `map()` method."""
+        return self._map(func, iterable, chunksize, False, callback, error_callback, background=True)
+
+    def starmap_async(self, func: Any, iterable: Iterable[Any], chunksize: int | None = None,
+                      callback: Callback | None = None, error_callback: Callback | None = None) -> MapResult:
+        """Asynchronous version of `starmap()` method."""
+        return self._map(func, iterable, chunksize, True, callback, error_callback, background=True)
+
+    def imap(self, func: Any, iterable: Iterable[Any], chunksize: int = 1) -> Iterator[Any]:
+        """Equivalent of `map()` -- can be MUCH slower than `Pool.map()`."""
+        return self._imap(IMapIterator, func, iterable, chunksize)
+
+    def imap_unordered(self, func: Any, iterable: Iterable[Any], chunksize: int = 1) -> Iterator[Any]:
+        """Like `imap()` method but ordering of results is arbitrary."""
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize)
+
+    def _map(self, func: Any, iterable: Iterable[Any], chunksize: int | None, star: bool, callback: Callback | None = None,
+             error_callback: Callback | None = None, background: bool = False, progress: Any = False) -> MapResult:
+        self._check_running()
+        elements = list(iterable)
+        if chunksize is not None and chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        bar = None
+        if progress:
+            bar = Progress(len(elements)) if progress is True else progress
+        caller = self._native if isinstance(func, str) else self._caller
+        result = MapResult(caller, func, elements, star, self._processes, chunksize, callback, error_callback, bar)
+        self._jobs.add(result)
+        result.start(background)
+        return result
+
+    def _imap(self, kind: type[IMapIterator], func: Any, iterable: Iterable[Any], chunksize: int) -> Iterator[Any]:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        caller = self._native if isinstance(func, str) else self._caller
+        iterator = kind(caller, func, iterable, self._processes, chunksize)
+        self._jobs.add(iterator)
+        iterator.feed()
+        return iterator
+
+    # The end
+
+    def close(self) -> None:
+        """Prevents any more tasks from being submitted to the pool. Once all the tasks have been completed the worker
+        processes will exit."""
+        if self._state == RUN:
+            self._state = CLOSE
+            if self._caller.outstanding == 0:
+                self._on_idle()
+
+    def terminate(self) -> None:
+        """Stops the worker processes immediately without completing outstanding work, whose results raise Cancelled."""
+        if self._state == TERMINATE:
+            return
+        self._state = TERMINATE
+        error = self._caller.start_error or Cancelled("the pool was terminated")
+        for job in list(self._jobs):
+            job.abort(error)
+        self._close(True)
+
+    def join(self) -> None:
+        """Wait for the worker processes to exit. One must call `close()` or `terminate()` before using `join()`."""
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._session.wait(lambda: self._caller.outstanding == 0 and self._native.outstanding == 0)
+        self._close(False)
+        self._session.wait(self._closing.is_done)
+
+    def _on_idle(self) -> None:
+        if self._state == CLOSE:
+            self._close(False)
+
+    def _close(self, terminate: bool) -> None:
+        if self._closed and not terminate:
+            return
+        self._closed = True
+        self._caller.forget_all()
+        self._native.forget_all()
+        self._closing = _Closing()
+        request = self._session.new_request()
+        self._session.expect(request, self._closing)
+        head = {"pool": self._name, "terminate": terminate}
+        self._session.send(wire.encode(wire.POOL_CLOSE, head=head, request=request))
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if self._caller.start_error is not None:
+            raise self._caller.start_error
+        self._session._check_process()
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or self._session.is_broken or self._session.pid != os.getpid():
+            return
+        if self._state == RUN:
+            warnings.warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+        self._closed = True
+        workers.close_pool(self._session, self._name, True)
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__} state={self._state} pool_size={self._processes}>"
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+
+class _Closing:
+    """Hears that a pool has ended."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def is_done(self) -> bool:
+        return self.done
+
+    def on_frame(self, _: wire.Frame) -> bool:
+        self.done = True
+        return True
+
+    def on_lost(self, _: DaemonError) -> None:
+        self.done = True
+
+

@@ -1,0 +1,155 @@
+"""What a pool's workers begin with, besides their streams: written by the client, read by each worker. PROTOCOL.md, 3.6."""
+
+from __future__ import annotations
+
+import array
+import io
+import os
+import pickle
+import socket
+import sys
+from multiprocessing import context, process, reduction, spawn, util
+from typing import Any
+
+_WORD = b"python"
+_MOST_FDS = 250  # of one message; the kernel takes 253
+
+
+class Passed:
+    """A descriptor inside a pickle: its number in the message. Has the interface of multiprocessing's DupFd."""
+
+    arrived: list[int] = []
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    def detach(self) -> int:
+        return Passed.arrived[self._index]
+
+
+class _Collector:
+    """Stands for the process being started, where multiprocessing's reducers look for one: collects their descriptors."""
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+    DupFd = staticmethod(Passed)
+
+
+def write(preparation: dict[str, Any], content: Any) -> int:
+    """A setup: `preparation` takes effect before `content` is unpickled. Returns its descriptor. Raises what pickling
+    raises."""
+    collector = _Collector()
+    out = io.BytesIO()
+    context.set_spawning_popen(collector)
+    try:
+        reduction.dump(preparation, out)
+        _dump(content, out)
+    finally:
+        context.set_spawning_popen(None)
+    if len(collector.fds) > _MOST_FDS:
+        raise ValueError(f"{len(collector.fds)} descriptors to pass: at most {_MOST_FDS}")
+    memory = os.memfd_create("taskpool-setup", os.MFD_CLOEXEC)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(out.getbuffer())
+        socket.send_fds(ours, [_WORD], [memory, *collector.fds])
+        return theirs.detach()
+    finally:
+        ours.close()
+        os.close(memory)
+
+
+def _dump(content: Any, out: io.BytesIO) -> None:
+    from ..payload import cloudpickle
+
+    begin = out.tell()
+    try:
+        reduction.dump(content, out)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        if cloudpickle is None:
+            raise
+        out.seek(begin)
+        out.truncate()
+        pickler = cloudpickle.CloudPickler(out)
+        pickler.dispatch_table = pickler.dispatch_table.new_child(
+            dict(reduction.ForkingPickler._extra_reducers))  # type: ignore[attr-defined]
+        pickler.dump(content)
+
+
+def preparation_data(name: str) -> dict[str, Any]:
+    """What multiprocessing.spawn.prepare() wants, of this process."""
+    spawn._check_not_importing_main()  # type: ignore[attr-defined]
+    data: dict[str, Any] = {
+        "log_to_stderr": util._log_to_stderr,  # type: ignore[attr-defined]
+        "authkey": process.current_process().authkey,
+        "name": name,
+        "sys_path": [os.getcwd() if path == "" else path for path in sys.path],
+        "sys_argv": list(sys.argv),
+        "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
+        "dir": os.getcwd(),
+        "environment": dict(os.environ),
+        "parent": (process.current_process().name, os.getpid()),
+    }
+    if util._logger is not None:  # type: ignore[attr-defined]
+        data["log_level"] = util._logger.getEffectiveLevel()  # type: ignore[attr-defined]
+    main = sys.modules["__main__"]
+    name_of_main = getattr(main.__spec__, "name", None)
+    if name_of_main is not None:
+        data["init_main_from_name"] = name_of_main
+    elif (path := getattr(main, "__file__", None)) is not None:
+        if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
+            path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
+        if os.path.exists(path):  # not so of a program that came on standard input
+            data["init_main_from_path"] = os.path.normpath(path)
+    return data
+
+
+def read(setup: int, environment: dict[str, str]) -> Any:
+    """In the worker: prepares the process and returns the content. `environment` is added to the client's. Raises whatever
+    the client's main module raises when it is imported."""
+    with socket.socket(fileno=setup) as end:
+        room = socket.CMSG_SPACE(253 * array.array("i").itemsize)
+        word, ancillary, _, _ = end.recvmsg(len(_WORD), room, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, passed in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(passed)
+    if word != _WORD or not fds:
+        raise ValueError("the pool's setup is not one of this runtime")
+    Passed.arrived = list(fds[1:])
+    with open(os.dup(fds[0]), "rb") as file:
+        os.close(fds[0])
+        file.seek(0)
+        data = file.read()
+    stream = io.BytesIO(data)
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]  # so that a main module without a guard is told so
+    try:
+        preparation = pickle.load(stream)
+        os.environ.clear()
+        os.environ.update(preparation.pop("environment"))
+        os.environ.update(environment)
+        _set_parent(*preparation.pop("parent"))
+        spawn.prepare(preparation)
+        return pickle.load(stream)
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+
+
+def parent_sentinel(pid: int) -> int | None:
+    """A descriptor that becomes readable when that process ends; None if it has."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _set_parent(name: str, pid: int) -> None:
+    sentinel = parent_sentinel(pid)
+    process._parent_process = process._ParentProcess(name, pid, sentinel)  # type: ignore[attr-defined]
