@@ -136,6 +136,8 @@ class Session:
     def expect(self, request: int, handler: Handler) -> None:
         """From now on the replies to `request` are the handler's."""
         self._handlers[request] = handler
+        if self.is_broken and self._handlers.pop(request, None) is not None:
+            handler.on_lost(DaemonGone("the connection to the daemon has ended; what belonged to it has gone"))
 
     def forget(self, request: int) -> None:
         self._handlers.pop(request, None)

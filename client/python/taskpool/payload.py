@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import collections
 import copyreg
 import io
 import pickle
@@ -126,6 +127,13 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
     return data
 
 
+class _Pickler(pickle.Pickler):
+    """With multiprocessing's reducers, which send descriptors along."""
+
+    dispatch_table = collections.ChainMap(
+        reduction.ForkingPickler._extra_reducers, copyreg.dispatch_table)  # type: ignore[attr-defined]
+
+
 def _dumps_hard(value: Any, callback: Callable[[Any], Any] | None) -> bytes:
     """What plain pickle cannot: functions without a name with cloudpickle, sockets and the like with multiprocessing's."""
     if cloudpickle is not None:
@@ -137,7 +145,7 @@ def _dumps_hard(value: Any, callback: Callable[[Any], Any] | None) -> bytes:
         pickler.dump(value)
         return out.getvalue()
     out = io.BytesIO()
-    reduction.ForkingPickler(out, 5, buffer_callback=callback).dump(value)
+    _Pickler(out, 5, buffer_callback=callback).dump(value)
     return out.getvalue()
 
 

@@ -12,13 +12,15 @@ from .client import Handler, Session
 
 #: What an interpreter reads before any code of ours runs; the rest of the environment comes with the setup.
 _EARLY = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "VIRTUAL_ENV", "TZ")
+#: Another interpreter than this one, if set_executable() named it.
+executable: str | None = None
 
 
 def runtime_command() -> list[str]:
     """The runtime as this interpreter would run it: its flags, and this very package."""
     here = os.path.dirname(os.path.abspath(__file__))
     flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [sys.executable, *flags, os.path.join(here, "runtime", "__main__.py")]
+    return [executable or sys.executable, *flags, os.path.join(here, "runtime", "__main__.py")]
 
 
 def early_environment() -> dict[str, str]:

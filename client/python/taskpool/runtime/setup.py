@@ -7,11 +7,14 @@ import io
 import os
 import pickle
 import socket
+import struct
 import sys
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
-_WORD = b"python"
+#: The message's bytes: for a pool; for a process, whose first descriptor is where it tells of its birth.
+_POOL, _PROCESS = b"pool", b"proc"
+_PID = struct.Struct("<I")
 _MOST_FDS = 250  # of one message; the kernel takes 253
 
 
@@ -40,10 +43,12 @@ class _Collector:
     DupFd = staticmethod(Passed)
 
 
-def write(preparation: dict[str, Any], content: Any) -> int:
-    """A setup: `preparation` takes effect before `content` is unpickled. Returns its descriptor. Raises what pickling
-    raises."""
+def write(preparation: dict[str, Any], content: Any, birth: int | None = None) -> int:
+    """A setup: `preparation` takes effect before `content` is unpickled; `birth` is a socket on which a process tells of its
+    birth. Returns the setup's descriptor. Raises what pickling raises."""
     collector = _Collector()
+    if birth is not None:
+        collector.fds.append(birth)
     out = io.BytesIO()
     context.set_spawning_popen(collector)
     try:
@@ -58,7 +63,7 @@ def write(preparation: dict[str, Any], content: Any) -> int:
     try:
         with open(memory, "wb", closefd=False) as file:
             file.write(out.getbuffer())
-        socket.send_fds(ours, [_WORD], [memory, *collector.fds])
+        socket.send_fds(ours, [_POOL if birth is None else _PROCESS], [memory, *collector.fds])
         return theirs.detach()
     finally:
         ours.close()
@@ -115,14 +120,16 @@ def read(setup: int, environment: dict[str, str]) -> Any:
     the client's main module raises when it is imported."""
     with socket.socket(fileno=setup) as end:
         room = socket.CMSG_SPACE(253 * array.array("i").itemsize)
-        word, ancillary, _, _ = end.recvmsg(len(_WORD), room, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
+        word, ancillary, _, _ = end.recvmsg(len(_POOL), room, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, passed in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(passed)
-    if word != _WORD or not fds:
+    if word not in (_POOL, _PROCESS) or not fds:
         raise ValueError("the pool's setup is not one of this runtime")
     Passed.arrived = list(fds[1:])
+    if word == _PROCESS:
+        tell_birth(Passed.arrived[0])
     with open(os.dup(fds[0]), "rb") as file:
         os.close(fds[0])
         file.seek(0)
@@ -140,6 +147,28 @@ def read(setup: int, environment: dict[str, str]) -> Any:
         return pickle.load(stream)
     finally:
         del current._inheriting  # type: ignore[attr-defined]
+
+
+def tell_birth(fd: int) -> None:
+    """Tells whoever starts this process its pid, and gives him a descriptor that says when it ends."""
+    with socket.socket(fileno=fd) as end:
+        pidfd = os.pidfd_open(os.getpid())
+        try:
+            socket.send_fds(end, [_PID.pack(os.getpid())], [pidfd])
+        except OSError:  # he has gone
+            pass
+        finally:
+            os.close(pidfd)
+
+
+def hear_birth(end: socket.socket) -> tuple[int, int] | None:
+    """The pid of the process and a descriptor that becomes readable when it ends; None if it has ended before it could say
+    so."""
+    data, fds, _, _ = socket.recv_fds(end, _PID.size, 1)
+    if len(data) < _PID.size or not fds:
+        return None
+    os.set_inheritable(fds[0], False)
+    return _PID.unpack(data)[0], fds[0]
 
 
 def parent_sentinel(pid: int) -> int | None:

@@ -251,7 +251,8 @@ class Worker:
         return time.perf_counter_ns() - began, outcomes, failures
 
     def _run_process(self) -> NoReturn:
-        """Is the process from here on, as multiprocessing's children are."""
+        """Is the process from here on, as multiprocessing's children are; but its standard input is the client's."""
+        util._close_stdin = lambda: None  # type: ignore[attr-defined]
         target = self._process
         sentinel = setup.parent_sentinel(target._parent_pid)
         try:
@@ -428,23 +429,10 @@ def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None) ->
         if "process" in content:
             worker._process = content["process"]
             os.environ.pop("TASKPOOL_WORKER_TOKEN", None)  # a process is no task: what it waits for is its own affair
-            report_birth(content["birth"].detach())
         elif content["initializer"] is not None:
             content["initializer"](*content["initializer_arguments"])
     if initializer := fields.get("initializer"):
         names.find(initializer)(*fields.get("initializer_arguments", ()))
-
-
-def report_birth(fd: int) -> None:
-    """Tells whoever started the process its pid, and gives him a descriptor that says when it ends."""
-    with socket.socket(fileno=fd) as end:
-        pidfd = os.pidfd_open(os.getpid())
-        try:
-            socket.send_fds(end, [struct.pack("<I", os.getpid())], [pidfd])
-        except OSError:  # he has gone
-            pass
-        finally:
-            os.close(pidfd)
 
 
 def run_worker(channel: socket.socket, shared: mmap.mmap, fields: dict[str, Any], setup_fd: int | None,

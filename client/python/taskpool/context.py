@@ -1,0 +1,71 @@
+"""The context: what the package's functions are methods of, so that a library which takes a context can be given this one."""
+
+from __future__ import annotations
+
+from multiprocessing.context import (AuthenticationError, BaseContext, BufferTooShort, ProcessError, TimeoutError,
+                                     assert_spawning, get_spawning_popen, reduction, set_spawning_popen)
+from typing import Any, Callable, Iterable
+
+from . import process
+from .pool import Pool as PoolType
+
+__all__ = ["AuthenticationError", "BaseContext", "BufferTooShort", "Process", "ProcessError", "TaskpoolContext",
+           "TimeoutError", "assert_spawning", "get_spawning_popen", "reduction", "set_spawning_popen"]
+
+Process = process.Process
+#: The one start method that there is, and those of multiprocessing, which are taken to mean it.
+START_METHOD = "taskpool"
+_ACCEPTED = (START_METHOD, "spawn", "forkserver", "fork")
+
+
+class TaskpoolContext(BaseContext):
+    """multiprocessing's context on the daemon's workers. There is one start method: workers are forked from a warm
+    interpreter that has imported this program's main module, as with spawn."""
+
+    _name = START_METHOD
+    Process = Process
+
+    def Pool(self, processes: int | None = None, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = (),
+             maxtasksperchild: int | None = None, **options: Any) -> PoolType:
+        """Returns a process pool object."""
+        return PoolType(processes, initializer, initargs, maxtasksperchild, self, **options)
+
+    def get_context(self, method: str | None = None) -> Any:
+        if method is not None and method not in _ACCEPTED:
+            raise ValueError(f"cannot find context for {method!r}")
+        return self
+
+    def get_start_method(self, allow_none: bool = False) -> str:
+        return START_METHOD
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Accepted, and without effect: there is one start method."""
+        if method is not None and method not in _ACCEPTED:
+            raise ValueError(f"cannot find context for {method!r}")
+
+    def get_all_start_methods(self) -> list[str]:
+        return [START_METHOD]
+
+    def set_executable(self, executable: str | bytes) -> None:
+        """The interpreter that workers are forked from; sys.executable otherwise."""
+        from . import workers
+
+        workers.executable = executable if isinstance(executable, str) else executable.decode()
+
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Accepted, and without effect: workers are forked from an interpreter that has imported the main module."""
+
+    @property
+    def reducer(self) -> Any:
+        """Controls how objects will be reduced to a form that can be shared with other processes."""
+        return reduction
+
+    @reducer.setter
+    def reducer(self, value: Any) -> None:
+        raise NotImplementedError("the reducer cannot be replaced")
+
+    def _check_available(self) -> None:
+        pass
+
+
+default_context = TaskpoolContext()
