@@ -23,7 +23,7 @@ constexpr std::chrono::milliseconds kLongestBackOff = 10s;
 /// How long a worker that was told to end may take.
 constexpr auto kStopGrace = 2s;
 /// Failures in a row after which a session's pool without a worker gives up: its session would wait for nothing.
-constexpr std::uint32_t kMostFailures = 3;
+constexpr std::uint32_t kMostFailures = 4;
 /// How often a worker's resident size is looked at.
 constexpr auto kMemoryCheck = 100ms;
 /// Above the zygote's, which is above the supervisor's: when memory runs out, a worker goes first.

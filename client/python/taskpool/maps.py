@@ -349,6 +349,7 @@ class MapResult(Job):
         self._next = 0
         self._outcomes: list[Any] = [None] * len(elements)
         self._failures: dict[int, BaseException] = {}
+        self._settled = bytearray(len(elements))  # 1 for each element with an outcome
         self._left = len(elements)
         self._done = not elements
         self._callback = callback
@@ -410,6 +411,16 @@ class MapResult(Job):
             head = {"request": self._request, "force": force}
             self._session.send(wire.encode(wire.CANCEL, head=head, request=request))
 
+    def wait_for(self, index: int, timeout: float | None = None) -> bool:
+        """Waits for one element's outcome; False after `timeout` seconds."""
+        return self._session.wait(lambda: bool(self._settled[index]) or self._done, timeout)
+
+    def outcome(self, index: int) -> Any:
+        """What that element returned; raises what it raised."""
+        if index in self._failures:
+            raise self._failures[index]
+        return self._outcomes[index]
+
     def _first_error(self) -> BaseException:
         error = self._failures[min(self._failures)]
         try:
@@ -440,6 +451,7 @@ class MapResult(Job):
     def _take(self, start: int, outcomes: Sequence[Any], failures: dict[int, BaseException]) -> None:
         count = len(outcomes)
         self._outcomes[start:start + count] = outcomes
+        self._settled[start:start + count] = b"\1" * count
         for position, error in failures.items():
             self._failures[start + position] = error
         self._left -= count
