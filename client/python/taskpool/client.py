@@ -117,9 +117,12 @@ class Session:
         self._driver_wanted = threading.Event()
         self._driver: threading.Thread | None = None
         self._driver_lock = threading.Lock()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # wakes the driver while it reads
         self._poll_in = select.poll()
+        self._poll_in.register(self._wake, select.POLLIN)
         self._poll_in.register(self._fileno, select.POLLIN)
         self._poll_both = select.poll()
+        self._poll_both.register(self._wake, select.POLLIN)
         self._poll_both.register(self._fileno, select.POLLIN | select.POLLOUT)
         self.is_in_task = bool(os.environ.get("TASKPOOL_WORKER_TOKEN"))
 
@@ -257,6 +260,12 @@ class Session:
                         self.receive()
                         return is_done()
             self.receive()
+            if self._driver_wanted.is_set() and threading.current_thread() is self._driver:
+                self._driver_wanted.clear()
+                try:
+                    os.eventfd_read(self._wake)
+                except BlockingIOError:
+                    pass
         return True
 
     def receive(self) -> None:
@@ -389,11 +398,13 @@ class Session:
 
     def add_background(self) -> None:
         """Something has to happen even while nobody waits, until remove_background()."""
-        self._background += 1
+        with self._change:
+            self._background += 1
         self._wake_driver()
 
     def remove_background(self) -> None:
-        self._background -= 1
+        with self._change:
+            self._background -= 1
 
     def _wake_driver(self) -> None:
         if self._driver is None and self._driver_lock.acquire(blocking=False):  # else somebody is starting it
@@ -407,6 +418,8 @@ class Session:
                 self._driver_lock.release()
         if not self._driver_wanted.is_set():
             self._driver_wanted.set()
+        if self._leader and self._driver is not None and self._leader == self._driver.ident:
+            os.eventfd_write(self._wake, 1)
 
     def _drive(self) -> None:
         while not self.is_broken:

@@ -254,6 +254,8 @@ def main() -> int:
     preload()
     try:
         return Zygote(control).run()
-    except (wire.BrokenStream, ConnectionError) as error:
+    except ConnectionError:  # the supervisor has gone; the workers go with this process
+        return 0
+    except wire.BrokenStream as error:
         print(f'level=error event=control_broken detail="{error}"', file=sys.stderr)
         return 1

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Pool and its results behave as multiprocessing's, and what they have beyond that does what it says."""
+
+import unittest
+
+from support import Daemons
+
+PRELUDE = '''\
+import os, sys, threading, time, warnings
+import taskpool as multiprocessing
+from taskpool import Pool, TimeoutError
+
+def square(x): return x * x
+def add(x, y=0, *, z=0): return x + y + z
+def whoami(): return os.getpid()
+def fail(x): raise ValueError(f"no {x}")
+STATE = []
+def remember(value): STATE.append(value)
+def recall(): return list(STATE)
+'''
+
+
+class Pools(Daemons):
+    def program(self, body, *arguments, **options):
+        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
+        return self.run_program(source, *arguments, **options).splitlines()
+
+    def test_every_way_to_call(self):
+        lines = self.program('''
+with Pool(2) as pool:
+    print(pool.apply(add, (1, 2), {"z": 3}), pool.apply(add, [5]), pool.apply_async(add, kwds={"x": 4}).get())
+    print(pool.map(square, [3, 4]), pool.map(square, []), pool.map(square, (x for x in range(3)), chunksize=2))
+    print(pool.starmap(add, [(1, 2), (3,)]), pool.starmap_async(add, [(1, 1)]).get())
+    print(list(pool.imap(square, range(5), chunksize=2)), sorted(pool.imap_unordered(square, range(5))))
+    got = []
+    pool.map_async(square, [1, 2], callback=got.append).wait()
+    pool.apply_async(fail, (1,), error_callback=got.append).wait()
+    print(got)
+''')
+        self.assertEqual(lines, ["6 5 4", "[9, 16] [] [0, 1, 4]", "[3, 3] [2]", "[0, 1, 4, 9, 16] [0, 1, 4, 9, 16]",
+                                 "[[1, 4], ValueError('no 1')]"])
+
+    def test_results(self):
+        lines = self.program('''
+with Pool(1) as pool:
+    slow = pool.apply_async(time.sleep, (0.2,))
+    print(slow.ready())
+    for ask in (slow.successful, lambda: slow.get(0.01), lambda: slow.get(timeout=0)):
+        try:
+            ask()
+        except (ValueError, TimeoutError) as error:
+            print(type(error).__name__)
+    slow.wait()
+    print(slow.ready(), slow.successful(), slow.get())
+    bad = pool.apply_async(fail, (1,))
+    bad.wait()
+    print(bad.successful())
+    lazy = pool.imap(time.sleep, [0.3])
+    try:
+        lazy.next(0.01)
+    except TimeoutError:
+        print("not yet")
+    print(lazy.next())
+''')
+        self.assertEqual(lines, ["False", "ValueError", "TimeoutError", "TimeoutError", "True True None", "False", "not yet",
+                                 "None"])
+
+    def test_arguments_are_checked(self):
+        lines = self.program('''
+for wrong in (dict(processes=0), dict(processes=1, initializer=3), dict(processes=1, maxtasksperchild=0)):
+    try:
+        Pool(**wrong)
+    except (ValueError, TypeError) as error:
+        print(error)
+pool = Pool(1)
+print(repr(pool))
+for call in (lambda: pool.map(square, [1], chunksize=0), lambda: pool.imap(square, [1], 0), pool.join):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+pool.close()
+try:
+    pool.apply(square, (1,))
+except ValueError as error:
+    print(error)
+pool.join()
+import pickle
+try:
+    pickle.dumps(pool)
+except NotImplementedError as error:
+    print(error)
+''')
+        self.assertEqual(lines, ["Number of processes must be at least 1", "initializer must be a callable",
+                                 "maxtasksperchild must be a positive int or None",
+                                 "<taskpool.pool.Pool state=RUN pool_size=1>", "Chunksize must be 1+, not 0",
+                                 "Chunksize must be 1+, not 0", "Pool is still running", "Pool not running",
+                                 "pool objects cannot be passed between processes or pickled"])
+
+    def test_initializers_and_recycling(self):
+        lines = self.program('''
+with Pool(1, initializer=remember, initargs=("hello",)) as pool:
+    print(pool.apply(recall), pool.apply(whoami) == pool.apply(whoami))
+with Pool(1, maxtasksperchild=2) as pool:
+    print(len({pool.apply(whoami) for _ in range(6)}))
+''')
+        self.assertEqual(lines, ["['hello'] True", "3"])
+
+    def test_remote_tracebacks(self):
+        lines = self.program('''
+import traceback
+with Pool(1) as pool:
+    try:
+        pool.apply(fail, (7,))
+    except ValueError as error:
+        text = "".join(traceback.format_exception(error))
+        print(error, type(error.__cause__).__name__, 'raise ValueError(f"no {x}")' in text, "taskpool/runtime" in text)
+    try:
+        pool.map(fail, [1, 2])
+    except ValueError as error:
+        print(error, 'in fail' in str(error.__cause__))
+''')
+        self.assertEqual(lines, ["no 7 RemoteTraceback True False", "no 1 True"])
+
+    def test_large_arguments_and_results(self):
+        lines = self.program('''
+import array
+with Pool(2) as pool:
+    for value in (b"x" * 100_000, bytearray(3_000_000), array.array("d", range(50_000)), "text" * 100_000,
+                  [b"y" * 70_000, {"a": bytes(80_000)}], list(range(100_000))):
+        same = pool.apply(echo, (value,))
+        print(type(same) is type(value), same == value)
+    print([len(x) for x in pool.map(bytes, [10, 100_000, 2_000_000])])
+    print(pool.map(len, [b"z" * 300_000] * 20) == [300_000] * 20)
+''')
+        self.assertEqual(lines, ["True True"] * 6 + ["[10, 100000, 2000000]", "True"])
+
+    def test_native_functions(self):
+        lines = self.program('''
+with Pool(1) as pool:
+    print(pool.apply("square", 7), pool.apply("echo", ([2, 3],)), pool.map("square", range(4)))
+    print(list(pool.imap("square", range(3))))
+    try:
+        pool.apply("squar", 7)
+    except multiprocessing.DaemonError as error:
+        print(error.code)
+''')
+        self.assertEqual(lines, ["49 [2, 3] [0, 1, 4, 9]", "[0, 1, 4]", "unknown_function"])
+
+    def test_time_limits_and_repeats(self):
+        lines = self.program('''
+with Pool(1, timeout=0.2) as pool:
+    try:
+        pool.apply(time.sleep, (60,))
+    except TimeoutError as error:
+        print(type(error).__name__)
+    print([type(x).__name__ for x in pool.map_async(time.sleep, [0, 60, 0]).outcomes()])
+with Pool(1, soft_timeout=0.2) as pool:
+    try:
+        pool.apply(time.sleep, (60,))
+    except TimeoutError as error:
+        print(type(error).__name__)
+with Pool(1, lost_retries=1) as pool:
+    print(pool.apply(die_once, (sys.argv[1],)))
+with Pool(1) as pool:
+    result = pool.apply_async(time.sleep, (60,))
+    result.cancel()
+    try:
+        result.get(10)
+    except multiprocessing.Cancelled:
+        print("cancelled")
+''', self.directory + "/mark")
+        self.assertEqual(lines, ["TaskTimeout", "['NoneType', 'TaskTimeout', 'NoneType']", "TaskTimeout", "alive",
+                                 "cancelled"])
+
+    def test_streams(self):
+        out = self.program('''
+with Pool(1) as pool:
+    pool.apply(print, ("from a task",))
+    pool.apply(print, ("to error",), {"file": None})
+    pool.apply(complain)
+with open(sys.argv[1], "w+") as log:
+    with Pool(1, stdout=log, stderr=log) as pool:
+        pool.apply(print, ("logged",))
+    log.seek(0)
+    print(log.read().strip())
+''', self.directory + "/log")
+        self.assertEqual(out, ["from a task", "to error", "logged"])
+        self.assertIn("complaint", self.stderr)
+        self.assertIn("UserWarning: careful", self.stderr)
+
+    def test_progress(self):
+        self.program('''
+class Bar:
+    def update(self, done): self.done = done
+    def close(self): print(self.done, file=sys.stderr)
+with Pool(2) as pool:
+    pool.map(square, range(100), progress=Bar())
+    pool.map(square, range(100), progress=True)
+''')
+        self.assertEqual(self.stderr.split()[0], "100")
+
+    def test_many(self):
+        lines = self.program('''
+with Pool(2) as pool:
+    count = 200_000
+    print(pool.map(square, range(count)) == [x * x for x in range(count)])
+    print(pool.map(square, range(20_000), chunksize=1) == [x * x for x in range(20_000)])
+    results = [pool.apply_async(square, (x,)) for x in range(20_000)]
+    print(all(result.get() == x * x for x, result in enumerate(results)))
+    print(sum(pool.imap_unordered(square, range(5_000))) == sum(x * x for x in range(5_000)))
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(pool.map(square, range(1000))[-1])) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print(found)
+''')
+        self.assertEqual(lines, ["True"] * 4 + [str([998001] * 4)])
+
+
+PRELUDE += '''
+def echo(x): return x
+def die_once(path):
+    if not os.path.exists(path):
+        open(path, "w").close()
+        os.kill(os.getpid(), 9)
+    return "alive"
+def complain():
+    print("complaint", file=sys.stderr)
+    warnings.warn("careful")
+'''
+
+if __name__ == "__main__":
+    unittest.main()
