@@ -20,7 +20,7 @@ enum {
   kOutboxResets = 144,
   kStartedNs = 152,
   kWorkedNs = 160,
-  kPosition = 168,
+  kPosition = 172,
 };
 
 typedef struct {

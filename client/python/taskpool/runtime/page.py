@@ -18,7 +18,7 @@ PAGE_BYTES = OUTBOX_OFFSET + OUTBOX_BYTES
 
 # Indices of words of four or eight bytes.
 _INTERRUPT_8 = 72 // 8
-_RUNNING, _BUSY, _FINISHED, _OUTBOX_BYTES, _OUTBOX_RESETS, _POSITION = 32, 33, 34, 35, 36, 42
+_RUNNING, _BUSY, _FINISHED, _OUTBOX_BYTES, _OUTBOX_RESETS, _POSITION = 32, 33, 34, 35, 36, 43
 _STARTED_8, _WORKED_8 = 152 // 8, 160 // 8
 
 Failed = Callable[[int, BaseException], None]
