@@ -75,6 +75,8 @@ Result<void> look_up(Config& config) {
                                         std::to_string(kLongest) + " bytes");
   if (config.spool.empty()) config.spool = config.socket + ".spool";
   config.spool = fs::absolute(config.spool).lexically_normal().string();
+  if (config.store_dir.empty()) config.store_dir = config.socket + ".store";
+  config.store_dir = fs::absolute(config.store_dir).lexically_normal().string();
 
   if (config.pools == default_pools() && !demo_module_is_installed()) config.pools.front().modules.clear();
   for (auto& pool : config.pools) {

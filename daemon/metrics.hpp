@@ -37,6 +37,12 @@ struct Metrics {
   std::uint64_t zygotes_died = 0;
   std::uint64_t reloads = 0;
   std::uint64_t arena_bytes = 0;
+  std::uint64_t store_operations = 0;
+  std::uint64_t store_segments = 0;
+  std::uint64_t store_objects = 0;
+  std::uint64_t store_bytes = 0;
+  std::uint64_t store_live_bytes = 0;
+  std::uint64_t store_waiting = 0;
 };
 
 /// One line of `taskpool stats`.
@@ -85,6 +91,13 @@ inline constexpr std::array kMetrics{
     MetricInfo{"zygotes_died_total", &Metrics::zygotes_died, "zygotes", true, "runtime programs that ended unasked"},
     MetricInfo{"reloads_total", &Metrics::reloads, "reloads", true, "configuration reloads"},
     MetricInfo{"arena_bytes", &Metrics::arena_bytes, "bytes", false, "shared memory of the sessions' arenas"},
+    MetricInfo{"store_operations_total", &Metrics::store_operations, "operations", true,
+               "operations on objects of the store, done by the daemon"},
+    MetricInfo{"store_waiting", &Metrics::store_waiting, "requests", false, "requests that wait at locks, queues and others"},
+    MetricInfo{"store_segments", &Metrics::store_segments, "segments", false, "users and groups that have a store"},
+    MetricInfo{"store_objects", &Metrics::store_objects, "objects", false, "objects in the store"},
+    MetricInfo{"store_bytes", &Metrics::store_bytes, "bytes", false, "memory that the store's segments take"},
+    MetricInfo{"store_live_bytes", &Metrics::store_live_bytes, "bytes", false, "how much of that objects use"},
 };
 
 }  // namespace taskpool

@@ -106,7 +106,7 @@ struct OperationInfo {
 
 inline constexpr std::array kOperations{
     OperationInfo{Code::len, "len", kSized, Kind::read, "", "i"},
-    OperationInfo{Code::clear, "clear", kMappings | kQueues | bit(ObjectType::list), Kind::write, "", ""},
+    OperationInfo{Code::clear, "clear", kMappings | bit(ObjectType::list), Kind::write, "", ""},
     OperationInfo{Code::expect, "expect", kAnyType, Kind::read, "i", ""},
     OperationInfo{Code::stat, "stat", kAnyType, Kind::read, "", "iii"},
     OperationInfo{Code::hold, "hold", kAnyType, Kind::control, "i", "i", true},
@@ -121,7 +121,7 @@ inline constexpr std::array kOperations{
     OperationInfo{Code::incr, "incr", kMappings, Kind::write, "kv", "v"},
     OperationInfo{Code::compare_and_set, "compare_and_set", kMappings, Kind::write, "kvv?i", ""},
     OperationInfo{Code::expire, "expire", kMappings, Kind::write, "ki", ""},
-    OperationInfo{Code::scan, "scan", kMappings, Kind::read, "iii", "ii*"},
+    OperationInfo{Code::scan, "scan", kMappings, Kind::control, "iii", "ii*"},
     OperationInfo{Code::list_get, "list_get", bit(ObjectType::list), Kind::read, "i", "v"},
     OperationInfo{Code::list_set, "list_set", bit(ObjectType::list), Kind::write, "iv", ""},
     OperationInfo{Code::list_insert, "list_insert", bit(ObjectType::list), Kind::write, "iv", ""},
@@ -147,8 +147,8 @@ inline constexpr std::array kOperations{
     OperationInfo{Code::queue_put, "queue_put", kQueues, Kind::control, "vi", "", true},
     OperationInfo{Code::queue_get, "queue_get", kQueues, Kind::control, "i", "v", true},
     OperationInfo{Code::queue_state, "queue_state", kQueues, Kind::read, "", "iii"},
-    OperationInfo{Code::task_done, "task_done", bit(ObjectType::joinable_queue), Kind::control, "", ""},
-    OperationInfo{Code::queue_join, "queue_join", bit(ObjectType::joinable_queue), Kind::control, "i", "", true},
+    OperationInfo{Code::task_done, "task_done", kQueues, Kind::control, "", ""},
+    OperationInfo{Code::queue_join, "queue_join", kQueues, Kind::control, "i", "", true},
     OperationInfo{Code::acquire, "acquire", kLockable, Kind::control, "ii", "i", true},
     OperationInfo{Code::release, "release", kLockable, Kind::control, "i?i", ""},
     OperationInfo{Code::sync_state, "sync_state", kLockable, Kind::control, "", "ii"},

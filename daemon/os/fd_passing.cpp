@@ -117,6 +117,18 @@ Result<PeerCredentials> peer_credentials(int fd) {
   return PeerCredentials{credentials.pid, credentials.uid, credentials.gid};
 }
 
+std::vector<gid_t> peer_groups(int fd) {
+  std::vector<gid_t> groups(32);
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    socklen_t size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    const int failed = ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+    groups.resize(size / sizeof(gid_t));
+    if (failed == 0) return groups;
+    if (errno != ERANGE) break;  // else `size` now says what is needed
+  }
+  return {};
+}
+
 Result<std::pair<UniqueFd, UniqueFd>> socket_pair() {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) return errno_error("socketpair");

@@ -44,6 +44,9 @@ struct PeerCredentials {
 /// Who connected, as the kernel saw it at that moment (SO_PEERCRED).
 Result<PeerCredentials> peer_credentials(int fd);
 
+/// The further groups of who connected, as the kernel saw them at that moment (SO_PEERGROUPS); none if it does not say.
+std::vector<gid_t> peer_groups(int fd);
+
 /// Two connected stream sockets, blocking and close-on-exec.
 Result<std::pair<UniqueFd, UniqueFd>> socket_pair();
 

@@ -4,7 +4,9 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "daemon/os/unique_fd.hpp"
 #include "proto/store/reader.hpp"
@@ -22,9 +24,9 @@ struct DomainKey {
 /// "uid:1000" or "gid:27": in the segment's header.
 std::string domain_text(DomainKey key);
 /// "u1000-26": an object's id on the wire.
-std::string object_text(DomainKey key, std::uint64_t id);
+std::string object_text(DomainKey key, ObjectId id);
 /// The reverse, or nothing.
-std::optional<std::pair<DomainKey, std::uint64_t>> parse_object_text(std::string_view text);
+std::optional<std::pair<DomainKey, ObjectId>> parse_object_text(std::string_view text);
 
 /// Nanoseconds of CLOCK_BOOTTIME, by which entries expire.
 std::uint64_t boot_time_ns();
