@@ -40,7 +40,8 @@ App::App(Config config, CommandLine command_line, std::optional<os::PassedSocket
       pools_{services_},
       keeper_{turn_, config_, metrics_, jobs_, arenas_},
       waiters_{turn_},
-      core_{turn_, config_, metrics_, jobs_, pools_, arenas_, keeper_, waiters_, failures_, *this},
+      store_{io_, config_, metrics_},
+      core_{turn_, config_, metrics_, jobs_, pools_, arenas_, keeper_, waiters_, failures_, store_, *this},
       server_{core_},
       signals_{io_.get_executor(), {SIGTERM, SIGINT, SIGHUP, SIGCHLD}},
       stop_timer_{io_},
@@ -76,6 +77,7 @@ Result<void> App::prepare() {
                            : server::SocketPath::listen(config_.socket, config_.socket_mode, config_.socket_group);
   if (!listening) return listening.error();
   socket_.emplace(std::move(*listening));
+  if (const auto opened = store_.start(); !opened) return opened.error();
   // What a killed daemon left there belongs to tasks that are no more.
   std::error_code error;
   std::filesystem::create_directories(config_.spool, error);
@@ -103,6 +105,7 @@ int App::run() {
   pools_.open_configured([this](const std::string& error) { on_pools_started(error); });
   server_.on_ended = [this] { watch_idle(); };
   io_.run();
+  store_.leave();
   std::error_code ignored;
   std::filesystem::remove(config_.spool, ignored);  // stays if it holds something
   return exit_code_;
@@ -168,9 +171,11 @@ void App::reload(std::function<void(const std::string& error, const ConfigChange
   const auto changes = compare(config_, *loaded);
   const auto keep_socket = config_.socket;
   const auto keep_spool = config_.spool;
+  const auto keep_store = config_.store_dir;
   config_ = std::move(*loaded);
   config_.socket = keep_socket;
   config_.spool = keep_spool;
+  config_.store_dir = keep_store;
   log::set_level(config_.log_level);
   pools_.reload([changes, done = std::move(done), this](const std::string& error) {
     log::info("reloaded", {{"changed", fmt::format("{}", fmt::join(changes.changed, ","))},
@@ -255,6 +260,7 @@ void App::stop_now() {
 void App::finish() {
   // Sessions got their last replies at the end of this turn; then they end.
   boost::asio::post(io_, [this] {
+    store_.freeze();
     server_.close_all();
     signals_.cancel();
     stop_timer_.cancel();
@@ -266,14 +272,14 @@ void App::finish() {
 
 void App::watch_idle() {
   const bool idle = config_.idle_exit.count() > 0 && phase_ == Phase::serving && server_.size() == 0 &&
-                    !pools_.has_work() && keeper_.size() == 0;
+                    !pools_.has_work() && keeper_.size() == 0 && store_.named() == 0;
   if (!idle) {
     idle_timer_.cancel();
     return;
   }
   idle_timer_.expires_after(config_.idle_exit);
   idle_timer_.async_wait([this](const boost::system::error_code& error) {
-    if (error || phase_ != Phase::serving || server_.size() > 0 || pools_.has_work()) return;
+    if (error || phase_ != Phase::serving || server_.size() > 0 || pools_.has_work() || store_.named() > 0) return;
     log::info("idle", {{"idle_exit_ms", config_.idle_exit.count()}});
     shutdown(false);
   });

@@ -62,6 +62,7 @@ class App : public server::Admin {
   server::Keeper keeper_;
   server::Waiters waiters_;
   server::Failures failures_;
+  store::Store store_;
   server::Core core_;
   server::Server server_;
   os::Signals signals_;

@@ -12,6 +12,7 @@
 #include "daemon/server/failures.hpp"
 #include "daemon/server/keeper.hpp"
 #include "daemon/server/waiters.hpp"
+#include "daemon/store/store.hpp"
 #include "daemon/wire/turn.hpp"
 
 namespace taskpool::server {
@@ -40,6 +41,7 @@ struct Core {
   Keeper& keeper;
   Waiters& waiters;
   Failures& failures;
+  store::Store& store;
   Admin& admin;
 };
 

@@ -37,7 +37,10 @@ Result<void> Session::cancel(const FrameView& frame) {
     if (!cancel->request) return fail(Errc::bad_message, "request: missing, and so is task");
     const auto job = std::find_if(jobs_.begin(), jobs_.end(),
                                   [&](const queue::Job& candidate) { return candidate.request == *cancel->request; });
-    if (job != jobs_.end()) reached = cancel_job(*job, cancel->force);
+    if (job != jobs_.end())
+      reached = cancel_job(*job, cancel->force);
+    else
+      reached = core_.store.cancel(*this, *cancel->request) ? 1 : 0;
   }
   reply(frame.prefix.request, {{"cancelled", reached}});
   return boost::system::in_place_value;

@@ -30,6 +30,12 @@ constexpr std::array kOps{  // op, handler, has_fields
     OpRow{Op::arena_release, &Session::arena_release, false},
     OpRow{Op::nested_wait, &Session::nested_wait, false},
     OpRow{Op::log, &Session::log},
+    OpRow{Op::object_open, &Session::object_open},
+    OpRow{Op::object_close, &Session::object_close, false},
+    OpRow{Op::object_delete, &Session::object_delete, false},
+    OpRow{Op::watch, &Session::watch, false},
+    OpRow{Op::objects, &Session::objects},
+    OpRow{Op::locks, &Session::locks},
 };
 
 }  // namespace

@@ -137,6 +137,7 @@ Json pool_row(const Core&, pool::Pool& pool) {
 Json stats(const Core& core) {
   auto& metrics = core.metrics;
   metrics.jobs_known = core.jobs.size();
+  core.store.measure(metrics);
   metrics.tasks_waiting = metrics.tasks_running = metrics.workers_alive = 0;
   for (const auto& pool : core.pools.all()) {
     metrics.tasks_waiting += pool->queue().waiting();

@@ -18,9 +18,12 @@ namespace taskpool::server {
 Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, std::uint32_t number)
     : core_{core},
       peer_{peer},
+      groups_{os::peer_groups(socket.get())},
       number_{number},
       channel_{core.turn, std::move(socket)},
       self_{std::make_shared<Session*>(this)} {
+  state.number = number_;
+  state.uid = peer_.uid;
   channel_.limit_unsent(2 * core.config.session_result_bytes);
   core_.arenas.add(number_, peer_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {
     const auto sent = channel_.send_with(Prefix{.op = Op::arena_segment}, encode(ArenaSegment{segment, bytes}), {},
@@ -72,6 +75,7 @@ void Session::release_everything() {
   if (waiting_nested_)
     if (const auto worker = parent_worker_.lock()) parent_pool_->give_back(*worker);
   core_.waiters.forget(number_);
+  core_.store.end(*this);
   prepared_.clear();
   core_.pools.close_session(peer_.uid, number_);
 }
@@ -80,6 +84,7 @@ Result<void> Session::on_frame(const FrameView& frame, std::vector<os::UniqueFd>
   Result<void> done = boost::system::in_place_value;
   if (!greeted_) return greet(frame);
   switch (frame.prefix.op) {  // the hot ones first
+    case Op::store: done = store(frame); break;
     case Op::apply: done = apply(frame); break;
     case Op::input: done = input(frame); break;
     case Op::map: done = map(frame); break;
@@ -113,6 +118,9 @@ Result<void> Session::greet(const FrameView& frame) {
     }
   }
   token_ = make_token();
+  state.token = token_;
+  const bool resumed = core_.store.resume(*this, hello->resume);
+  if (resumed) token_ = hello->resume;
   Welcome welcome;
   welcome.version = kProtocolVersion;
   welcome.build = build_id();
@@ -124,7 +132,9 @@ Result<void> Session::greet(const FrameView& frame) {
   for (const auto capability : kCapabilities) welcome.capabilities.emplace_back(capability);
   welcome.limits = {kMaxFrameBodyBytes, kMaxInlineItemBytes, core_.config.session_queued_bytes,
                     core_.config.session_result_bytes, kMaxPreparedCalls, core_.config.arena_bytes,
-                    core_.config.detached_body_bytes};
+                    core_.config.detached_body_bytes, kMaxStoreValueBytes,
+                    static_cast<std::uint64_t>(core_.config.session_grace.count())};
+  welcome.resumed = resumed;
   channel_.send(Prefix{.op = Op::welcome, .request = frame.prefix.request}, encode(welcome));
   greeted_ = true;
   return boost::system::in_place_value;

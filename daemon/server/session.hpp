@@ -12,6 +12,7 @@
 
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/server/core.hpp"
+#include "daemon/store/objects.hpp"
 #include "daemon/wire/channel.hpp"
 #include "proto/message.hpp"
 
@@ -27,7 +28,7 @@ struct Binding {
 
 /// One connection of a client: its requests, its jobs, and what its death releases. session.cpp: the connection and what it is told
 /// of its jobs; submit.cpp: how jobs come to be; op_*.cpp: the other requests.
-class Session : public wire::FrameSink, public queue::Listener {
+class Session : public wire::FrameSink, public queue::Listener, public store::Client {
  public:
   Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, std::uint32_t number);
   ~Session() override;
@@ -82,6 +83,24 @@ class Session : public wire::FrameSink, public queue::Listener {
   Result<void> arena_release(const FrameView& frame);
   Result<void> nested_wait(const FrameView& frame);
 
+  Result<void> object_open(const FrameView& frame);
+  Result<void> object_close(const FrameView& frame);
+  Result<void> object_delete(const FrameView& frame);
+  Result<void> store(const FrameView& frame);
+  Result<void> watch(const FrameView& frame);
+  Result<void> objects(const FrameView& frame);
+  Result<void> locks(const FrameView& frame);
+
+  // store::Client
+  void answer(std::uint64_t request, std::uint32_t count, std::span<const std::byte> body) override;
+  void accept(std::uint64_t request) override;
+  void refuse(std::uint64_t request, const ErrorHead& error) override;
+  bool tell(std::uint64_t request, std::uint32_t kind, std::uint64_t version, std::span<const std::byte> key) override;
+  Result<ArenaRef> place(std::span<const std::byte> value) override;
+  void take_back(const ArenaRef& place) override;
+  std::span<const std::byte> find_up(const ArenaRef& place) const override;
+  bool is_member(std::uint32_t gid) const override;
+
   // FrameSink
   Result<void> on_frame(const FrameView& frame, std::vector<os::UniqueFd> fds) override;
 
@@ -135,6 +154,7 @@ class Session : public wire::FrameSink, public queue::Listener {
 
   Core& core_;
   os::PeerCredentials peer_;
+  std::vector<std::uint32_t> groups_;  ///< Of the client's process, besides its own.
   std::uint32_t number_;
   std::string token_;
   wire::Channel channel_;
@@ -149,6 +169,7 @@ class Session : public wire::FrameSink, public queue::Listener {
     std::optional<Encoding> encoding{};  ///< Of its first items, and so of all.
   };
   std::unordered_map<std::uint64_t, OpenMap> open_maps_;  ///< By request.
+  std::vector<std::uint32_t> segments_;  ///< Whose descriptors the client has.
   // A client inside a task
   std::shared_ptr<pool::Pool> parent_pool_;
   std::weak_ptr<pool::Worker> parent_worker_;

@@ -41,6 +41,9 @@ Result<Binding> Session::bind(Call call) {
   prepared->soft_timeout = std::chrono::milliseconds{call.soft_timeout_ms};
   prepared->priority = call.priority.value_or(pool.config().priority);
   const bool keeps = call.detached || !call.idempotency_key.empty();
+  auto pins = core_.store.pin(*this, call.refs);
+  if (!pins) return pins.error();
+  prepared->pins = std::move(*pins);
   prepared->call = std::move(call);
   binding.turn = &pool.queue().turn_of(peer_.uid, keeps ? 0 : number_, prepared->priority);
   binding.call = std::move(prepared);

@@ -1,0 +1,126 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "daemon/server/session.hpp"
+#include "proto/codec.hpp"
+
+/// Requests about the shared store, and how the store answers.
+namespace taskpool::server {
+
+namespace {
+
+/// A watcher with more than this unread hears that it lags, rather than everything. Bytes.
+constexpr std::size_t kMostUnreadChanges = 1u << 20;
+
+Result<void> want_no_head(const FrameView& frame) {
+  if (frame.head.empty()) return boost::system::in_place_value;
+  return fail(Errc::bad_message, "head: want none");
+}
+
+}  // namespace
+
+Result<void> Session::object_open(const FrameView& frame) {
+  const auto target = frame.prefix.target;
+  const auto head = decode<ObjectOpen>(frame.head);
+  if (!head) {
+    core_.store.close(*this, target);  // what uses the number already is not to meet what it named before
+    return head.error();
+  }
+  const auto opened = core_.store.open(*this, target, *head, frame);
+  if (!opened) return opened.error();
+  const auto& object = *opened->object;
+  auto& domain = object.home->domain();
+  nlohmann::json body{{"object", store::object_text(domain.key(), object.id)},
+                      {"id", static_cast<std::uint64_t>(object.id)},
+                      {"type", name(object.type)},
+                      {"offset", object.offset},
+                      {"segment", domain.number},
+                      {"segment_bytes", domain.bytes()},
+                      {"created", opened->created}};
+  if (object.type == store::ObjectType::array) {
+    body["typecode"] = name(object.typecode);
+    body["length"] = object.length;
+  }
+  if (std::find(segments_.begin(), segments_.end(), domain.number) != segments_.end()) {
+    reply(frame.prefix.request, body);
+    return boost::system::in_place_value;
+  }
+  segments_.push_back(domain.number);
+  const int fd = domain.client_fd();
+  reply_with(frame.prefix.request, body, std::span{&fd, 1});
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::object_close(const FrameView& frame) {
+  core_.store.close(*this, frame.prefix.target);
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::object_delete(const FrameView& frame) {
+  core_.store.handle(*this, frame.prefix, {});
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::store(const FrameView& frame) {
+  if (const auto good = want_no_head(frame); !good) return good;
+  core_.store.handle(*this, frame.prefix, frame.body);
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::watch(const FrameView& frame) { return core_.store.watch(*this, frame); }
+
+Result<void> Session::objects(const FrameView& frame) {
+  const auto request = decode<ObjectsRequest>(frame.head);
+  if (!request) return request.error();
+  const auto rows = core_.store.list(*this, *request);
+  if (!rows) return rows.error();
+  reply(frame.prefix.request, *rows);
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::locks(const FrameView& frame) {
+  const auto request = decode<LocksRequest>(frame.head);
+  if (!request) return request.error();
+  const auto rows = core_.store.locks(*this, *request);
+  if (!rows) return rows.error();
+  reply(frame.prefix.request, *rows);
+  return boost::system::in_place_value;
+}
+
+// store::Client
+
+void Session::answer(std::uint64_t request, std::uint32_t count, std::span<const std::byte> body) {
+  channel_.send(Prefix{.op = Op::store_reply, .count = count, .request = request}, {}, body);
+}
+
+void Session::accept(std::uint64_t request) { reply(request, nlohmann::json::object()); }
+
+void Session::refuse(std::uint64_t request, const ErrorHead& error) { reply_error(request, error); }
+
+bool Session::tell(std::uint64_t request, std::uint32_t kind, std::uint64_t version, std::span<const std::byte> key) {
+  if (channel_.queued() > kMostUnreadChanges) return false;
+  channel_.send(Prefix{.op = Op::changed, .target = kind, .count = key.empty() ? 0u : 1u, .request = request}, {},
+                std::as_bytes(std::span{&version, 1}), key);
+  return true;
+}
+
+Result<ArenaRef> Session::place(std::span<const std::byte> value) {
+  const auto place = core_.arenas.allocate(number_, value.size());
+  if (!place) return place;
+  std::ranges::copy(value, core_.arenas.bytes(number_, true, *place).begin());
+  return place;
+}
+
+void Session::take_back(const ArenaRef& place) { (void)core_.arenas.release_down(number_, place); }
+
+std::span<const std::byte> Session::find_up(const ArenaRef& place) const {
+  return core_.arenas.bytes(number_, false, place);
+}
+
+bool Session::is_member(std::uint32_t gid) const {
+  return gid == peer_.gid || std::find(groups_.begin(), groups_.end(), gid) != groups_.end();
+}
+
+}  // namespace taskpool::server
