@@ -19,6 +19,8 @@ OPS = (
     "pools stats functions failures pool_open pool_close pool_resize pool_pause pool_resume reload drain shutdown ping "
     "arena_open arena_segment arena_release nested_wait log").split()
 OP = {name: number for number, name in enumerate(OPS, 1)}
+OP.update({name: number for number, name in enumerate(
+    "object_open object_close object_delete store store_reply watch changed objects locks buffer_open".split(), 128)})
 NAME = {number: name for name, number in OP.items()}
 NONE, JSON, BYTES, PICKLE = 0, 1, 2, 3
 I64 = 19
