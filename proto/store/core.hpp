@@ -73,6 +73,7 @@ struct Doomed {
 struct Pending {
   bool is_open = false;
   bool overflowed = false;
+  bool has_changed_blocks = false;
   std::uint64_t now_ns = 0;
   std::vector<RedoPair> words;
   std::vector<std::uint16_t> places;  ///< Of each word in `index`.

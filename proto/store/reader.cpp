@@ -56,6 +56,7 @@ struct EntryPlace {
 bool find_entry(const Walk& walk, Reference reference, ObjectId object, EntryPlace& entry) {
   const std::byte* block = walk.block(reference);
   if (block == nullptr) return false;
+  __builtin_prefetch(block + kLineBytes);  // a small entry ends there; while the header comes, this comes too
   entry.block = block;
   entry.sequence = word_at(block, offsetof(BlockHeader, sequence), kAcquire);
   if (!reference.names(entry.sequence)) return false;

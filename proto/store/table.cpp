@@ -9,7 +9,7 @@
 namespace taskpool::store {
 namespace {
 
-/// A table is replaced when more than 4 of 5 slots have a tag; the new one then has 2 of 5.
+/// A table is replaced when more than 4 of 5 slots have a tag; the new one then has at most 1 of 2.
 constexpr std::uint64_t kFullNumerator = 4, kFullDenominator = 5;
 constexpr std::uint64_t kFirstSlots = 8;
 /// Honest hashes make no run of this length at that load; a writer who looks for colliding keys would make the others
@@ -34,7 +34,7 @@ bool has_key(const Core& core, Reference entry, KeyView key) {
 }
 
 Result<std::unique_ptr<Growth>> begin_growth(Record& record) {
-  const std::uint64_t wanted = std::max(kFirstSlots, (record.count() + 1) * 5 / 2);
+  const std::uint64_t wanted = std::max(kFirstSlots, (record.count() + 1) * 2);
   if (wanted > slots_of_class(kClasses - 1))
     return fail(Errc::limit_reached, "dict: more than " + std::to_string(record.count()) + " entries");
   auto growth = std::make_unique<Growth>();

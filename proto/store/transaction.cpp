@@ -81,11 +81,15 @@ void Transaction::store(std::uint64_t offset, std::uint64_t value) {
 }
 
 void Transaction::store_in(std::uint64_t block, std::uint64_t offset, std::uint64_t value) {
-  if (is_new(block))
+  if (is_new(block)) {
     store_word(core_->at(offset), value);
-  else
-    store(offset, value);
+    return;
+  }
+  core_->pending.has_changed_blocks = true;
+  store(offset, value);
 }
+
+bool Transaction::has_changed_blocks() const { return core_->pending.has_changed_blocks; }
 
 void Transaction::touch(std::uint64_t record) {
   Pending& pending = core_->pending;
@@ -223,6 +227,7 @@ void Transaction::clear() {
   pending.removed.clear();
   pending.overflowed = false;
   pending.is_open = false;
+  pending.has_changed_blocks = false;
   for (const auto& [object, bytes] : std::exchange(pending.freed, {})) core_->credit(object, bytes);
   core_ = nullptr;
 }

@@ -40,6 +40,8 @@ class Transaction {
   void store(std::uint64_t offset, std::uint64_t value);
   /// A word of a block: at once if the block is new, because nobody can reach it.
   void store_in(std::uint64_t block, std::uint64_t offset, std::uint64_t value);
+  /// True if store_in() changed a word of a block that others may read.
+  bool has_changed_blocks() const;
   /// The version of the record at `offset` changes with this.
   void touch(std::uint64_t record);
   bool has_touched(std::uint64_t record) const;

@@ -1,15 +1,14 @@
 #include "proto/store/tree.hpp"
 
 #include <algorithm>
-#include <boost/container/small_vector.hpp>
-#include <cassert>
+#include <vector>
 
 namespace taskpool::store {
 namespace {
 
 /// What a node is replaced by: nothing, itself in a new form, or several of its level.
-using Branches = boost::container::small_vector<Branch, kBranches + 2>;
-using Items = boost::container::small_vector<std::uint64_t, kLeafItems + 2>;
+using Branches = std::vector<Branch>;
+using Items = std::vector<std::uint64_t>;
 
 std::uint64_t item_place(Reference leaf, std::size_t index) {
   return leaf.offset() + sizeof(BlockHeader) + index * sizeof(std::uint64_t);
@@ -42,32 +41,50 @@ std::uint64_t sum(std::span<const Branch> branches) {
 }
 
 /// Allocates and fills one node from whole words.
-Result<Reference> make_node(Record& record, unsigned level, std::size_t size, std::span<const std::uint64_t> words) {
+Result<Reference> make_node(Record& record, unsigned level, std::size_t size, std::span<const std::byte> words) {
   const unsigned size_class = level == 0 ? kLeafClass : kBranchClass;
   const auto block = record.tx.allocate(size_class);
   if (!block) return block.error();
-  copy_in(std::as_bytes(words), record.core.at(*block) + sizeof(BlockHeader));
+  copy_in(words, record.core.at(*block) + sizeof(BlockHeader));
   record.add_bytes(static_cast<std::int64_t>(class_bytes(size_class)));
   return record.tx.describe(*block, record.id, NodeShape{level, size}.pack(), 0,
                             {.size_class = static_cast<std::uint8_t>(size_class), .kind = BlockKind::node});
 }
 
 Result<Branch> make_leaf(Record& record, std::span<const std::uint64_t> items) {
-  const auto node = make_node(record, 0, items.size(), items);
+  const auto node = make_node(record, 0, items.size(), std::as_bytes(items));
   if (!node) return node.error();
   return Branch{node->word, items.size()};
 }
 
 Result<Branch> make_branch(Record& record, unsigned level, std::span<const Branch> branches) {
-  static_assert(sizeof(Branch) == 2 * sizeof(std::uint64_t));
-  boost::container::small_vector<std::uint64_t, 2 * (kBranches + 2)> words;
-  for (const Branch& branch : branches) {
-    words.push_back(branch.child);
-    words.push_back(branch.items);
-  }
-  const auto node = make_node(record, level, branches.size(), words);
+  const auto node = make_node(record, level, branches.size(), std::as_bytes(branches));
   if (!node) return node.error();
   return Branch{node->word, sum(branches)};
+}
+
+/// A copy of a node with `removed` of its words, from `at` on, replaced by others. It is not empty, and fits.
+Result<Reference> splice(Record& record, Reference node, NodeShape shape, std::size_t at, std::size_t removed,
+                         std::span<const std::uint64_t> added) {
+  const bool is_leaf = shape.level == 0;
+  const std::size_t child_words = is_leaf ? 1 : sizeof(Branch) / sizeof(std::uint64_t);
+  const std::size_t words = shape.size * child_words;
+  std::uint64_t copy[std::max(kLeafItems, kBranches * sizeof(Branch) / sizeof(std::uint64_t))];
+  const auto load = [&, first = node.offset() + sizeof(BlockHeader),
+                     is_plain = !record.tx.has_changed_blocks()](std::size_t index) {
+    const std::uint64_t place = first + index * sizeof(std::uint64_t);
+    return is_plain ? record.core.word(place) : record.tx.load(place);
+  };
+  std::size_t size = 0;
+  while (size < at) {
+    copy[size] = load(size);
+    ++size;
+  }
+  for (const std::uint64_t word : added) copy[size++] = word;
+  for (std::size_t index = at + removed; index < words; ++index) copy[size++] = load(index);
+  const auto made = make_node(record, shape.level, size / child_words, std::as_bytes(std::span{copy, size}));
+  if (made) record.drop(node);
+  return made;
 }
 
 /// Cuts `all` into nodes of at most `capacity`. Appending leaves full nodes behind, everything else evenly filled ones.
@@ -102,21 +119,35 @@ Result<Reference> join(Record& record, unsigned level, Branches nodes, bool appe
   return nodes.empty() ? Reference{} : Reference{nodes.front().child};
 }
 
-Result<Branches> insert_below(Record& record, Reference node, std::uint64_t index,
+Result<Branches> insert_below(Record& record, const Branch& whole, std::uint64_t index,
                               std::span<const std::uint64_t> added) {
+  const Reference node{whole.child};
   const NodeShape shape = node_shape(record.core, node);
+  const auto one = [&](const Result<Reference>& made) -> Result<Branches> {
+    if (!made) return made.error();
+    return Branches{{made->word, whole.items + added.size()}};
+  };
   Result<Branches> made = Branches{};
   if (shape.level == 0) {
+    if (shape.size + added.size() <= kLeafItems) return one(splice(record, node, shape, index, 0, added));
     Items items = items_of(record, node);
     items.insert(items.begin() + static_cast<std::ptrdiff_t>(index), added.begin(), added.end());
     made = cut_leaves(record, items, index == shape.size);
   } else {
-    Branches branches = branches_of(record.core, node);
     std::size_t child = 0;
-    for (; child + 1 < branches.size() && index > branches[child].items; ++child) index -= branches[child].items;
-    const bool appends = child + 1 == branches.size() && index == branches[child].items;
-    const auto below = insert_below(record, Reference{branches[child].child}, index, added);
+    Branch branch = branch_at(record.core, node, child);
+    while (child + 1 < shape.size && index > branch.items) {
+      index -= branch.items;
+      branch = branch_at(record.core, node, ++child);
+    }
+    const bool appends = child + 1 == shape.size && index == branch.items;
+    const auto below = insert_below(record, branch, index, added);
     if (!below) return below.error();
+    if (below->size() == 1) {
+      const std::uint64_t words[] = {below->front().child, below->front().items};
+      return one(splice(record, node, shape, 2 * child, 2, words));
+    }
+    Branches branches = branches_of(record.core, node);
     const auto place = branches.erase(branches.begin() + static_cast<std::ptrdiff_t>(child));
     branches.insert(place, below->begin(), below->end());
     made = cut_branches(record, shape.level, branches, appends);
@@ -163,31 +194,60 @@ Result<void> merge_small(Record& record, unsigned level, Branches& branches, std
   return {};
 }
 
+/// True if the child is so small that it should go together with a neighbour, and one has room.
+bool can_merge(const Core& core, Reference node, NodeShape shape, std::size_t child) {
+  const std::size_t capacity = shape.level == 1 ? kLeafItems : kBranches;
+  const auto size = [&](std::size_t index) {
+    return node_shape(core, Reference{branch_at(core, node, index).child}).size;
+  };
+  const std::size_t own = size(child);
+  if (own > capacity / 4) return false;
+  return (child > 0 && size(child - 1) + own <= capacity) ||
+         (child + 1 < shape.size && own + size(child + 1) <= capacity);
+}
+
 /// Removes [first, last) below; at most one node comes back.
 Result<Branches> remove_below(Record& record, const Branch& whole, std::uint64_t first, std::uint64_t last) {
   const Reference node{whole.child};
   const NodeShape shape = node_shape(record.core, node);
+  const auto one = [&](const Result<Reference>& made) -> Result<Branches> {
+    if (!made) return made.error();
+    return Branches{{made->word, whole.items - (last - first)}};
+  };
   Result<Branches> made = Branches{};
   if (shape.level == 0) {
-    Items items = items_of(record, node);
-    for (std::uint64_t index = first; index < last; ++index) record.drop(Reference{items[index]});
-    items.erase(items.begin() + static_cast<std::ptrdiff_t>(first), items.begin() + static_cast<std::ptrdiff_t>(last));
-    made = cut_leaves(record, items, false);
+    for (std::uint64_t index = first; index < last; ++index)
+      record.drop(Reference{record.tx.load(item_place(node, index))});
+    if (last - first < shape.size) return one(splice(record, node, shape, first, last - first, {}));
   } else {
+    // Mostly it is part of one child, which stays large enough.
+    std::uint64_t before = 0;
+    std::size_t child = 0;
+    Branch branch = branch_at(record.core, node, 0);
+    while (first - before >= branch.items) {
+      before += branch.items;
+      branch = branch_at(record.core, node, ++child);
+    }
+    if (last - before < branch.items && !can_merge(record.core, node, shape, child)) {
+      const auto below = remove_below(record, branch, first - before, last - before);
+      if (!below) return below.error();
+      const std::uint64_t words[] = {below->front().child, below->front().items};
+      return one(splice(record, node, shape, 2 * child, 2, words));
+    }
     const Branches branches = branches_of(record.core, node);
     Branches left;
     std::size_t changed_first = branches.size(), changed_last = 0;
     std::uint64_t begin = 0;
-    for (const Branch& branch : branches) {
-      const std::uint64_t end = begin + branch.items;
+    for (const Branch& each : branches) {
+      const std::uint64_t end = begin + each.items;
       if (last <= begin || end <= first) {
-        left.push_back(branch);
+        left.push_back(each);
       } else if (first <= begin && end <= last) {
-        record.tx.doom({Reference{branch.child}, record.id});
+        record.tx.doom({Reference{each.child}, record.id});
         changed_first = std::min(changed_first, left.size());
         changed_last = left.size();
       } else {
-        const auto below = remove_below(record, branch, std::max(first, begin) - begin, std::min(last, end) - begin);
+        const auto below = remove_below(record, each, std::max(first, begin) - begin, std::min(last, end) - begin);
         if (!below) return below.error();
         changed_first = std::min(changed_first, left.size());
         left.insert(left.end(), below->begin(), below->end());
@@ -246,7 +306,8 @@ Result<void> insert_items(Record& record, std::uint64_t index, std::span<const s
   const Reference root = record.root();
   const bool appends = index == record.count();
   const unsigned level = root ? node_shape(record.core, root).level : 0;
-  auto nodes = root ? insert_below(record, root, index, items) : cut_leaves(record, items, appends);
+  auto nodes =
+      root ? insert_below(record, {root.word, record.count()}, index, items) : cut_leaves(record, items, appends);
   if (!nodes) return nodes.error();
   const auto joined = join(record, level, std::move(*nodes), appends);
   if (!joined) return joined.error();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -53,10 +54,25 @@ inline void release_fence() {
   std::atomic_thread_fence(std::memory_order_release);
 }
 
+inline constexpr std::size_t kLineBytes = 64;
+/// How far ahead a copy asks for memory. Bytes: about what a core can wait for at a time.
+inline constexpr std::size_t kAheadBytes = 16 * kLineBytes;
+
 /// Copies `into.size()` bytes from the whole words at `from`.
 inline void copy_out(const std::byte* from, std::span<std::byte> into) {
   std::byte* to = into.data();
   std::size_t left = into.size();
+  // What is copied is rarely in a cache, and word by word a core would not look far enough ahead to wait for several lines.
+  for (std::size_t line = kLineBytes; line < std::min(left, kAheadBytes); line += kLineBytes) __builtin_prefetch(from + line);
+  for (; left >= kLineBytes; left -= kLineBytes) {
+    if (left > kAheadBytes) __builtin_prefetch(from + kAheadBytes);
+    for (std::size_t at = 0; at < kLineBytes; at += sizeof(std::uint64_t)) {
+      const std::uint64_t word = load_word(from + at);
+      std::memcpy(to + at, &word, sizeof word);
+    }
+    from += kLineBytes;
+    to += kLineBytes;
+  }
   for (; left >= sizeof(std::uint64_t); left -= sizeof(std::uint64_t)) {
     const std::uint64_t word = load_word(from);
     std::memcpy(to, &word, sizeof word);
