@@ -42,7 +42,7 @@ Result<void> Allocator::add_slab(List& list, unsigned size_class, SlabKind kind)
     store_word(memory_.data() + kUnitMapOffset + unit * sizeof(std::uint64_t), word.pack());
   store_word(memory_.data() + offsetof(SegmentHeader, used_bytes), begin + bytes, std::memory_order_release);
   list.fresh = begin;
-  list.fresh_end = begin + bytes;
+  list.fresh_end = begin + slab_blocks(size_class) * class_bytes(size_class);
   return {};
 }
 

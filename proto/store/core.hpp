@@ -108,6 +108,7 @@ struct Core {
 
   std::span<std::byte> memory;
   std::uint64_t seed = 0;
+  std::uint32_t owner_uid = 0;
   Allocator allocator;
   std::unordered_map<ObjectId, ObjectState> objects;
   std::deque<Doomed> doomed;
@@ -116,6 +117,14 @@ struct Core {
 
 /// The entry in a block. It must be one.
 EntryView view_entry(const Core& core, Reference reference);
+/// Bytes of an entry's block that are used.
+constexpr std::uint64_t entry_bytes(const BlockAbout& about, std::uint64_t refs) {
+  std::uint64_t words = sizeof(BlockHeader) / sizeof(std::uint64_t);
+  if (about.flags & kHasWriter) words += 1;
+  if (about.flags & kHasExpiry) words += 1;
+  if (about.flags & kHasRefs) words += 1 + refs;
+  return words * sizeof(std::uint64_t) + padded(about.key_bytes) + padded(about.value_bytes);
+}
 /// Writes an entry into a new block. The key is canonical, or empty for items and values.
 Result<Reference> make_entry(Transaction& tx, Core& core, ObjectId object, std::uint64_t order, KeyView key,
                              const EntryInput& entry);

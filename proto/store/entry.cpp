@@ -14,22 +14,22 @@ EntryView view_entry(const Core& core, Reference reference) {
   const std::uint64_t block = reference.offset();
   const std::byte* at = core.at(block) + sizeof(BlockHeader);
   const BlockAbout about = core.about(block);
-  const std::uint64_t lengths = core.word(block + offsetof(BlockHeader, lengths));
-  const auto key_bytes = static_cast<std::uint32_t>(lengths);
-  const auto value_bytes = static_cast<std::uint32_t>(lengths >> 32);
   EntryView view;
-  if (about.flags & kHasExpiry) {
-    view.expires_ns = load_word(at);
-    at += sizeof(std::uint64_t);
-  }
+  const auto next = [&at] {
+    const std::uint64_t word = load_word(at);
+    at += sizeof word;
+    return word;
+  };
+  view.writer_uid = about.flags & kHasWriter ? static_cast<std::uint32_t>(next()) : core.owner_uid;
+  if (about.flags & kHasExpiry) view.expires_ns = next();
   if (about.flags & kHasRefs) {
-    view.refs = RefList{at + sizeof(std::uint64_t), load_word(at)};
-    at += (1 + view.refs.size()) * sizeof(std::uint64_t);
+    const std::uint64_t refs = next();
+    view.refs = RefList{at, refs};
+    at += refs * sizeof(std::uint64_t);
   }
-  view.key = {at, key_bytes};
-  view.value = {at + padded(key_bytes), value_bytes};
+  view.key = {at, about.key_bytes};
+  view.value = {at + padded(about.key_bytes), about.value_bytes};
   view.encoding = about.encoding;
-  view.writer_uid = about.writer_uid;
   view.order = core.word(block + offsetof(BlockHeader, order));
   view.version = reference.word;
   return view;
@@ -42,17 +42,13 @@ Result<Reference> make_entry(Transaction& tx, Core& core, ObjectId object, std::
                                           std::to_string(kMaxStoreValueBytes) + ": use a buffer");
   if (entry.refs.size() > kMaxValueRefs)
     return fail(Errc::limit_reached, "value: more than " + std::to_string(kMaxValueRefs) + " references");
-  BlockAbout about{.writer_uid = entry.writer_uid, .encoding = entry.encoding};
-  std::size_t bytes = sizeof(BlockHeader) + padded(key.size()) + padded(entry.value.size());
-  if (entry.expires_ns != 0) {
-    about.flags |= kHasExpiry;
-    bytes += sizeof(std::uint64_t);
-  }
-  if (!entry.refs.empty()) {
-    about.flags |= kHasRefs;
-    bytes += (1 + entry.refs.size()) * sizeof(std::uint64_t);
-  }
-  const unsigned size_class = class_for(bytes);
+  BlockAbout about{.key_bytes = static_cast<std::uint16_t>(key.size()),
+                   .value_bytes = static_cast<std::uint32_t>(entry.value.size()),
+                   .encoding = entry.encoding};
+  if (entry.writer_uid != core.owner_uid) about.flags |= kHasWriter;
+  if (entry.expires_ns != 0) about.flags |= kHasExpiry;
+  if (!entry.refs.empty()) about.flags |= kHasRefs;
+  const unsigned size_class = class_for(entry_bytes(about, entry.refs.size()));
   const auto block = tx.allocate(size_class);
   if (!block) return block.error();
   about.size_class = static_cast<std::uint8_t>(size_class);
@@ -61,6 +57,7 @@ Result<Reference> make_entry(Transaction& tx, Core& core, ObjectId object, std::
     store_word(at, word);
     at += sizeof word;
   };
+  if (about.flags & kHasWriter) append(entry.writer_uid);
   if (about.flags & kHasExpiry) append(entry.expires_ns);
   if (about.flags & kHasRefs) {
     append(entry.refs.size());
@@ -68,7 +65,7 @@ Result<Reference> make_entry(Transaction& tx, Core& core, ObjectId object, std::
   }
   at = copy_in(key, at);
   copy_in(entry.value, at);
-  return tx.describe(*block, object, order, key.size() | std::uint64_t{entry.value.size()} << 32, about);
+  return tx.describe(*block, object, order, about);
 }
 
 std::uint64_t block_bytes(const Core& core, Reference reference) {

@@ -4,9 +4,10 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <optional>
 #include <string_view>
+
+#include "proto/limits.hpp"
 
 /// The bytes of a segment: the shared memory in which the store keeps objects. PROTOCOL.md, "Segments", is the
 /// specification. A segment is an array of little-endian 64-bit words; every word that may change while it is mapped is
@@ -147,8 +148,7 @@ constexpr std::size_t first_slab_offset(std::size_t bound_bytes) {
   return kUnitMapOffset + (map_bytes + kUnitBytes - 1) / kUnitBytes * kUnitBytes;
 }
 
-/// Size classes: 64, 80, 96, 112, 128, 160, ...: four to a doubling. A slab has blocks of one class, for ever, and is
-/// as many units as they fill without a rest.
+/// Size classes: 64, 80, 96, 112, 128, 160, ...: four to a doubling. A slab has blocks of one class, for ever.
 inline constexpr unsigned kClasses = 24 * 4 + 1;
 constexpr std::size_t class_bytes(unsigned size_class) {
   return (std::size_t{4} + size_class % 4) << (size_class / 4 + 4);
@@ -162,7 +162,14 @@ constexpr unsigned class_for(std::size_t bytes) {
   const std::size_t step = std::size_t{1} << (doubling - 2);
   return (doubling - 6) * 4 + static_cast<unsigned>((bytes - (std::size_t{1} << doubling) + step - 1) / step);
 }
-constexpr std::size_t slab_bytes(unsigned size_class) { return std::lcm(class_bytes(size_class), kUnitBytes); }
+/// A slab is the fewest units of which its blocks leave at most an eighth unused, at the end.
+constexpr std::size_t slab_bytes(unsigned size_class) {
+  const std::size_t block = class_bytes(size_class);
+  std::size_t slab = (block + kUnitBytes - 1) / kUnitBytes * kUnitBytes;
+  while (slab % block * 8 > slab) slab += kUnitBytes;
+  return slab;
+}
+constexpr std::size_t slab_blocks(unsigned size_class) { return slab_bytes(size_class) / class_bytes(size_class); }
 static_assert(kMaxBlockBytes == std::size_t{1} << 30 && class_for(kMaxBlockBytes) == kClasses - 1);
 static_assert(class_for(65) == 1 && class_for(128) == 4 && class_for(129) == 5 && class_bytes(5) == 160);
 
@@ -184,42 +191,48 @@ struct Reference {
   bool operator==(const Reference&) const = default;
 };
 
-/// What every block begins with; its words never hold anything else. An entry's block goes on with [expiry],
-/// [references], key, value, each padded with zeros to whole words. Everything but `sequence` is constant while the
-/// sequence is even.
+/// What every block begins with; its words never hold anything else. Short, so that a small entry fits a cache line. An
+/// entry's block goes on with [writer's uid], [expiry], [references], key, value, each padded with zeros to whole
+/// words. Everything but `sequence` is constant while the sequence is even.
 struct BlockHeader {
   /// Even and not 0 while the block is live, each life with the next number; odd while it is free; 0 before its first
   /// life.
   std::uint64_t sequence;
   std::uint64_t object;
-  /// Entry: when its key was inserted, in the numbering of the object's next_order; an overwrite keeps it. Node: level
-  /// | children << 8.
+  /// Entry: when its key was inserted, in the numbering of the object's next_order; an overwrite keeps it. Table:
+  /// slots. Node: level | children << 8.
   std::uint64_t order;
-  std::uint64_t lengths;  ///< key_bytes | value_bytes << 32.
-  std::uint64_t about;    ///< writer uid | encoding << 32 | class << 40 | flags << 48 | kind << 56.
+  std::uint64_t about;  ///< BlockAbout.
 };
-static_assert(sizeof(BlockHeader) == 40);
+static_assert(sizeof(BlockHeader) == 32);
 
-enum class BlockKind : std::uint8_t { entry = 1, table = 2, node = 3, words = 4 };
-inline constexpr std::uint8_t kHasExpiry = 1;  ///< A word follows: nanoseconds of CLOCK_BOOTTIME.
-inline constexpr std::uint8_t kHasRefs = 2;    ///< A word n follows, and n object ids.
+enum class BlockKind : std::uint8_t { entry = 0, table = 1, node = 2, words = 3 };
+inline constexpr std::uint8_t kHasExpiry = 1;  ///< A word: nanoseconds of CLOCK_BOOTTIME.
+inline constexpr std::uint8_t kHasRefs = 2;    ///< A word n, and n object ids.
+inline constexpr std::uint8_t kHasWriter =
+    4;  ///< A word: the uid that wrote it, where that is not the segment's owner.
+inline constexpr std::uint8_t kAllBlockFlags = kHasExpiry | kHasRefs | kHasWriter;
 
+/// key bytes 16 bits | value bytes 24 | encoding 8 | class 8 | kind 2 | flags 6.
 struct BlockAbout {
-  std::uint32_t writer_uid = 0;
+  std::uint16_t key_bytes = 0;
+  std::uint32_t value_bytes = 0;  ///< Of a words block, too.
   std::uint8_t encoding = 0;
   std::uint8_t size_class = 0;
-  std::uint8_t flags = 0;
   BlockKind kind = BlockKind::entry;
+  std::uint8_t flags = 0;
   constexpr std::uint64_t pack() const {
-    return writer_uid | std::uint64_t{encoding} << 32 | std::uint64_t{size_class} << 40 | std::uint64_t{flags} << 48 |
-           std::uint64_t{static_cast<std::uint8_t>(kind)} << 56;
+    return key_bytes | std::uint64_t{value_bytes} << 16 | std::uint64_t{encoding} << 40 |
+           std::uint64_t{size_class} << 48 | std::uint64_t{static_cast<std::uint8_t>(kind)} << 56 |
+           std::uint64_t{flags} << 58;
   }
   static constexpr BlockAbout unpack(std::uint64_t word) {
-    return {static_cast<std::uint32_t>(word), static_cast<std::uint8_t>(word >> 32),
-            static_cast<std::uint8_t>(word >> 40), static_cast<std::uint8_t>(word >> 48),
-            static_cast<BlockKind>(word >> 56)};
+    return {static_cast<std::uint16_t>(word),       static_cast<std::uint32_t>(word >> 16 & 0xffffff),
+            static_cast<std::uint8_t>(word >> 40),  static_cast<std::uint8_t>(word >> 48),
+            static_cast<BlockKind>(word >> 56 & 3), static_cast<std::uint8_t>(word >> 58)};
   }
 };
+static_assert(kMaxStoreValueBytes < 1u << 24 && kMaxKeyBytes < 1u << 16);
 
 /// One object: a fixed place for its life. Lives in slabs of kind `objects`, kObjectBytes apart.
 struct ObjectRecord {

@@ -22,6 +22,7 @@ std::uint64_t word_at(const std::byte* base, std::size_t field, std::memory_orde
 struct Walk {
   const std::byte* memory;
   std::size_t used;  ///< As of the beginning of the attempt: what is live now lies below it.
+  std::uint32_t owner_uid;
 
   /// The block's first byte, if a header fits there.
   const std::byte* block(Reference reference) const {
@@ -41,9 +42,10 @@ struct EntryPlace {
   const std::byte* value = nullptr;
   std::uint32_t key_bytes = 0;
   std::uint32_t value_bytes = 0;
+  std::uint32_t writer_uid = 0;
+  std::uint8_t encoding = 0;
   std::uint64_t expires_ns = 0;
   std::uint64_t sequence = 0;
-  std::uint8_t encoding = 0;
 
   /// True if nothing was written there since it was found.
   bool is_whole() const {
@@ -51,6 +53,26 @@ struct EntryPlace {
     return word_at(block, offsetof(BlockHeader, sequence)) == sequence;
   }
 };
+
+/// The words that only some entries have, from `at` on, which moves behind them. False: they are not what a writer
+/// writes.
+bool find_extras(const Walk& walk, std::uint8_t flags, EntryPlace& entry, const std::byte*& at) {
+  constexpr std::uint64_t kMost = 3 * sizeof(std::uint64_t);
+  if (!walk.has(entry.block, sizeof(BlockHeader) + kMost)) return false;
+  const auto next = [&at] {
+    const std::uint64_t word = load_word(at);
+    at += sizeof word;
+    return word;
+  };
+  if (flags & kHasWriter) entry.writer_uid = static_cast<std::uint32_t>(next());
+  if (flags & kHasExpiry) entry.expires_ns = next();
+  if (flags & kHasRefs) {
+    const std::uint64_t refs = next();
+    if (refs > kMaxValueRefs) return false;
+    at += refs * sizeof(std::uint64_t);
+  }
+  return true;
+}
 
 /// False: the block is not (or no longer) what the reference says.
 bool find_entry(const Walk& walk, Reference reference, ObjectId object, EntryPlace& entry) {
@@ -61,32 +83,19 @@ bool find_entry(const Walk& walk, Reference reference, ObjectId object, EntryPla
   entry.sequence = word_at(block, offsetof(BlockHeader, sequence), kAcquire);
   if (!reference.names(entry.sequence)) return false;
   if (word_at(block, offsetof(BlockHeader, object)) != static_cast<std::uint64_t>(object)) return false;
-  const std::uint64_t lengths = word_at(block, offsetof(BlockHeader, lengths));
   const BlockAbout about = BlockAbout::unpack(word_at(block, offsetof(BlockHeader, about)));
-  if (about.kind != BlockKind::entry) return false;
-  entry.key_bytes = static_cast<std::uint32_t>(lengths);
-  entry.value_bytes = static_cast<std::uint32_t>(lengths >> 32);
-  if (entry.key_bytes > kMaxKeyBytes || entry.value_bytes > kMaxStoreValueBytes) return false;
+  if (about.kind != BlockKind::entry || about.key_bytes > kMaxKeyBytes || about.value_bytes > kMaxStoreValueBytes)
+    return false;
+  entry.key_bytes = about.key_bytes;
+  entry.value_bytes = about.value_bytes;
   entry.encoding = about.encoding;
-  std::uint64_t bytes = sizeof(BlockHeader);
   entry.expires_ns = 0;
-  if (about.flags != 0) {
-    if (!walk.has(block, bytes + 2 * sizeof(std::uint64_t))) return false;
-    if (about.flags & kHasExpiry) {
-      entry.expires_ns = word_at(block, bytes);
-      bytes += sizeof(std::uint64_t);
-    }
-    if (about.flags & kHasRefs) {
-      const std::uint64_t refs = word_at(block, bytes);
-      if (refs > kMaxBlockBytes / sizeof(std::uint64_t)) return false;
-      bytes += (1 + refs) * sizeof(std::uint64_t);
-    }
-  }
-  entry.key = block + bytes;
-  bytes += padded(entry.key_bytes);
-  entry.value = block + bytes;
-  bytes += padded(entry.value_bytes);
-  return walk.has(block, bytes);
+  entry.writer_uid = walk.owner_uid;
+  const std::byte* at = block + sizeof(BlockHeader);
+  if (about.flags != 0 && !find_extras(walk, about.flags, entry, at)) return false;
+  entry.key = at;
+  entry.value = at + padded(about.key_bytes);
+  return walk.has(block, static_cast<std::uint64_t>(entry.value - block) + padded(about.value_bytes));
 }
 
 /// Compares the words of a key in the segment with `key`.
@@ -165,7 +174,7 @@ Leaf find_leaf(const Walk& walk, Reference root, ObjectId object, std::uint64_t 
 
 Read finish(const EntryPlace& entry, Reference reference, std::span<std::byte> into) {
   if (entry.value_bytes <= into.size()) copy_out(entry.value, into.first(entry.value_bytes));
-  return {ReadCode::found, entry.encoding, entry.value_bytes, reference.word};
+  return {ReadCode::found, entry.encoding, entry.value_bytes, entry.writer_uid, reference.word};
 }
 
 void append(Page& page, const EntryPlace& entry, Reference reference) {
@@ -177,6 +186,7 @@ void append(Page& page, const EntryPlace& entry, Reference reference) {
   row.order = word_at(entry.block, offsetof(BlockHeader, order));
   row.version = reference.word;
   row.encoding = entry.encoding;
+  row.writer_uid = entry.writer_uid;
   page.bytes.resize(row.value_at + entry.value_bytes);
   copy_out(entry.key, std::span{page.bytes}.subspan(row.key_at, row.key_bytes));
   copy_out(entry.value, std::span{page.bytes}.subspan(row.value_at, row.value_bytes));
@@ -210,6 +220,7 @@ Result<Segment> Segment::open(std::span<const std::byte> memory, Clock now) {
     return bad("its header is damaged");
   Segment segment{memory, now};
   segment.seed_ = header.seed;
+  segment.owner_uid_ = static_cast<std::uint32_t>(header.owner_uid);
   return segment;
 }
 
@@ -268,7 +279,7 @@ Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> in
     Reference root;
     if (!load_root(object, Shape::dict, root, code)) return {code};
     if (!root) return {ReadCode::absent};
-    const Walk walk{memory_, used_bytes()};
+    const Walk walk{memory_, used_bytes(), owner_uid_};
     std::uint64_t slots = 0;
     const std::byte* first = find_slots(walk, root, slots);
     bool is_sound = first != nullptr;
@@ -317,7 +328,7 @@ Read Segment::list_get(const ObjectView& object, std::uint64_t index, std::span<
     Reference root;
     if (!load_root(object, Shape::list, root, code)) return {code};
     if (!root) return {ReadCode::absent};
-    const Walk walk{memory_, used_bytes()};
+    const Walk walk{memory_, used_bytes(), owner_uid_};
     const Leaf leaf = find_leaf(walk, root, object.id, index);
     if (leaf.items == nullptr) {
       if (is_root(object, root)) return {leaf.is_beyond ? ReadCode::absent : ReadCode::damaged};
@@ -344,7 +355,7 @@ Read Segment::value_get(const ObjectView& object, std::span<std::byte> into) con
     if (!load_root(object, Shape::value, root, code)) return {code};
     if (!root) return {ReadCode::absent};
     EntryPlace entry;
-    if (!find_entry({memory_, used_bytes()}, root, object.id, entry)) {
+    if (!find_entry({memory_, used_bytes(), owner_uid_}, root, object.id, entry)) {
       if (is_root(object, root)) return {ReadCode::damaged};
       continue;
     }
@@ -360,9 +371,10 @@ ReadCode Segment::array_get(const ObjectView& object, std::uint64_t first, std::
     Reference root;
     if (!load_root(object, Shape::array, root, code)) return code;
     if (!root) return into.empty() && first == 0 ? ReadCode::found : ReadCode::absent;
-    const Walk walk{memory_, used_bytes()};
+    const Walk walk{memory_, used_bytes(), owner_uid_};
     const std::byte* block = find_block(walk, root, object.id, BlockKind::words);
-    const std::uint64_t bytes = block != nullptr ? word_at(block, offsetof(BlockHeader, lengths)) >> 32 : 0;
+    const std::uint64_t bytes =
+        block != nullptr ? BlockAbout::unpack(word_at(block, offsetof(BlockHeader, about))).value_bytes : 0;
     if (block == nullptr || !walk.has(block, sizeof(BlockHeader) + bytes)) {
       if (is_root(object, root)) return ReadCode::damaged;
       continue;
@@ -417,7 +429,7 @@ ReadCode Segment::scan(const ObjectView& object, Cursor& cursor, std::size_t max
     if (!load_root(object, Shape::dict, root, code)) return code;
     if (!root) return ReadCode::absent;
     if (cursor.table != root.word) cursor = {root.word, 0};
-    const Walk walk{memory_, used_bytes()};
+    const Walk walk{memory_, used_bytes(), owner_uid_};
     std::uint64_t slots = 0;
     const std::byte* first = find_slots(walk, root, slots);
     if (first == nullptr) {
@@ -463,7 +475,7 @@ ReadCode Segment::list_scan(const ObjectView& object, std::uint64_t first, std::
     Reference root;
     if (!load_root(object, Shape::list, root, code)) return code;
     if (!root) return ReadCode::found;
-    const Walk walk{memory_, used_bytes()};
+    const Walk walk{memory_, used_bytes(), owner_uid_};
     std::uint64_t index = first;
     bool is_sound = true;
     bool is_end = count == 0;

@@ -33,6 +33,7 @@ struct Read {
   std::uint8_t encoding = 0;
   /// Bytes of the value. If the buffer was smaller, nothing was copied: make it larger and read again.
   std::uint32_t bytes = 0;
+  std::uint32_t writer_uid = 0;  ///< Who wrote it: whom a reader that would run it must trust.
   /// Differs between any two writes of the same entry (until 2^28 more of them).
   std::uint64_t version = 0;
   explicit operator bool() const { return code == ReadCode::found; }
@@ -70,6 +71,7 @@ struct Page {
     std::size_t value_at = 0;
     std::uint64_t order = 0;  ///< Of a dict: sort by it for the order of insertion.
     std::uint64_t version = 0;
+    std::uint32_t writer_uid = 0;
     std::uint8_t encoding = 0;
   };
   std::vector<Entry> entries;
@@ -164,6 +166,7 @@ class Segment {
   std::size_t bytes_;
   Clock now_;
   std::uint64_t seed_ = 0;
+  std::uint32_t owner_uid_ = 0;
 };
 
 }  // namespace taskpool::store

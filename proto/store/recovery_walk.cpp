@@ -84,7 +84,8 @@ const char* RecoveryWalk::claim(Reference reference, BlockKind kind, Tally& tall
   const Slab* slab = find_slab(block);
   if (slab == nullptr || slab->kind != SlabKind::blocks) return "it lies in no slab";
   const std::size_t number = (block - slab->offset) / class_bytes(slab->size_class);
-  if (slab->offset + number * class_bytes(slab->size_class) != block) return "it begins inside a block";
+  if (number >= slab->places() || slab->offset + number * class_bytes(slab->size_class) != block)
+    return "it begins inside a block";
   const BlockAbout about = core_.about(block);
   if (!reference.names(core_.word(block + offsetof(BlockHeader, sequence)))) return "the block is not the one meant";
   if (about.size_class != slab->size_class || about.kind != kind ||
@@ -113,22 +114,17 @@ const char* RecoveryWalk::claim_entry(Reference reference, bool has_key, Tally& 
 const char* RecoveryWalk::find_entry_fault(Reference reference, bool has_key) const {
   const std::uint64_t block = reference.offset();
   const BlockAbout about = core_.about(block);
-  const std::uint64_t lengths = core_.word(block + offsetof(BlockHeader, lengths));
-  std::uint64_t bytes = sizeof(BlockHeader);
-  if (about.flags & kHasExpiry) bytes += sizeof(std::uint64_t);
-  if (about.flags & kHasRefs) {
-    const std::uint64_t refs = core_.word(block + bytes);
-    if (refs > kMaxValueRefs) return "the block's references are damaged";
-    bytes += (1 + refs) * sizeof(std::uint64_t);
-  }
-  const std::uint64_t key_bytes = static_cast<std::uint32_t>(lengths);
-  const std::uint64_t value_bytes = lengths >> 32;
-  if (key_bytes > kMaxKeyBytes || value_bytes > kMaxStoreValueBytes || (about.flags & ~(kHasExpiry | kHasRefs)) != 0)
+  if (about.key_bytes > kMaxKeyBytes || about.value_bytes > kMaxStoreValueBytes || (about.flags & ~kAllBlockFlags) != 0)
     return "the block's header is damaged";
-  bytes += padded(key_bytes) + padded(value_bytes);
-  if (class_for(bytes) != about.size_class) return "the block's lengths are damaged";
+  std::uint64_t refs = 0;
+  if (about.flags & kHasRefs) {
+    const std::uint64_t before = std::popcount<unsigned>(about.flags & (kHasWriter | kHasExpiry));
+    refs = core_.word(block + sizeof(BlockHeader) + before * sizeof(std::uint64_t));
+    if (refs > kMaxValueRefs) return "the block's references are damaged";
+  }
+  if (class_for(entry_bytes(about, refs)) != about.size_class) return "the block's lengths are damaged";
   const EntryView entry = view_entry(core_, reference);
-  if (has_key ? !check_key(entry.key).has_value() : key_bytes != 0) return "its key is damaged";
+  if (has_key ? !check_key(entry.key).has_value() : !entry.key.empty()) return "its key is damaged";
   return nullptr;
 }
 
@@ -184,7 +180,7 @@ void RecoveryWalk::walk_object(std::uint64_t record, std::size_t place) {
       if (!root) break;
       fault = claim(root, BlockKind::words, tally);
       if (fault == nullptr) {
-        const std::uint64_t bytes = core_.word(root.offset() + offsetof(BlockHeader, lengths)) >> 32;
+        const std::uint64_t bytes = core_.about(root.offset()).value_bytes;
         tally.count = bytes / sizeof(std::uint64_t);
         if (bytes % sizeof(std::uint64_t) != 0 || tally.count == 0 ||
             class_for(sizeof(BlockHeader) + bytes) != core_.about(root.offset()).size_class) {

@@ -15,7 +15,7 @@ struct Slab {
   unsigned size_class = 0;
   std::size_t first_place = 0;  ///< The number of its first place among those of all slabs.
 
-  std::size_t places() const { return slab_bytes(size_class) / class_bytes(size_class); }
+  std::size_t places() const { return slab_blocks(size_class); }
 };
 
 /// A list that has to get another tree, once there is an allocator again.

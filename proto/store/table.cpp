@@ -28,8 +28,7 @@ std::uint64_t slot_offset(std::uint64_t table, std::uint64_t position) {
 }
 
 bool has_key(const Core& core, Reference entry, KeyView key) {
-  const std::uint64_t lengths = core.word(entry.offset() + offsetof(BlockHeader, lengths));
-  return static_cast<std::uint32_t>(lengths) == key.size() &&
+  return core.about(entry.offset()).key_bytes == key.size() &&
          std::memcmp(view_entry(core, entry).key.data(), key.data(), key.size()) == 0;
 }
 
@@ -78,7 +77,7 @@ void finish_growth(Record& record, const Growth& growth) {
   record.tx.adopt(growth.table);
   store_word(record.core.at(growth.table + kFilledOffset), growth.filled);
   const Reference table =
-      record.tx.describe(growth.table, record.id, growth.slots, 0,
+      record.tx.describe(growth.table, record.id, growth.slots,
                          {.size_class = static_cast<std::uint8_t>(growth.size_class), .kind = BlockKind::table});
   if (const Reference old = record.root()) record.drop(old);
   record.set_root(table);

@@ -26,6 +26,7 @@ bool is_live(std::uint64_t sequence) { return sequence != 0 && sequence % 2 == 0
 
 Core::Core(std::span<std::byte> segment, Extend extend) : memory(segment), allocator(segment, std::move(extend)) {
   seed = word(offsetof(SegmentHeader, seed));
+  owner_uid = static_cast<std::uint32_t>(word(offsetof(SegmentHeader, owner_uid)));
   pending.index.resize(kIndexSize);
 }
 
@@ -126,12 +127,10 @@ Result<std::uint64_t> Transaction::allocate(unsigned size_class) {
 
 void Transaction::adopt(std::uint64_t block) { core_->pending.fresh.push_back(block); }
 
-Reference Transaction::describe(std::uint64_t block, ObjectId object, std::uint64_t order, std::uint64_t lengths,
-                                BlockAbout about) {
+Reference Transaction::describe(std::uint64_t block, ObjectId object, std::uint64_t order, BlockAbout about) {
   std::byte* header = core_->at(block);
   store_word(header + offsetof(BlockHeader, object), static_cast<std::uint64_t>(object));
   store_word(header + offsetof(BlockHeader, order), order);
-  store_word(header + offsetof(BlockHeader, lengths), lengths);
   store_word(header + offsetof(BlockHeader, about), about.pack());
   return Reference::make(block, (sequence_at(*core_, block) | 1) + 1);
 }

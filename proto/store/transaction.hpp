@@ -52,8 +52,7 @@ class Transaction {
   /// Takes over a block from Core::allocate_block() that was filled in slices.
   void adopt(std::uint64_t block);
   /// Writes the header of a new block. From then on the result may be stored.
-  Reference describe(std::uint64_t block, ObjectId object, std::uint64_t order, std::uint64_t lengths,
-                     BlockAbout about);
+  Reference describe(std::uint64_t block, ObjectId object, std::uint64_t order, BlockAbout about);
   /// True if this transaction allocated the block.
   bool is_new(std::uint64_t block) const;
   /// The block is no longer referred to: free after commit().

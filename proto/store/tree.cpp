@@ -47,7 +47,7 @@ Result<Reference> make_node(Record& record, unsigned level, std::size_t size, st
   if (!block) return block.error();
   copy_in(words, record.core.at(*block) + sizeof(BlockHeader));
   record.add_bytes(static_cast<std::int64_t>(class_bytes(size_class)));
-  return record.tx.describe(*block, record.id, NodeShape{level, size}.pack(), 0,
+  return record.tx.describe(*block, record.id, NodeShape{level, size}.pack(),
                             {.size_class = static_cast<std::uint8_t>(size_class), .kind = BlockKind::node});
 }
 

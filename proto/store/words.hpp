@@ -62,8 +62,10 @@ inline constexpr std::size_t kAheadBytes = 16 * kLineBytes;
 inline void copy_out(const std::byte* from, std::span<std::byte> into) {
   std::byte* to = into.data();
   std::size_t left = into.size();
-  // What is copied is rarely in a cache, and word by word a core would not look far enough ahead to wait for several lines.
-  for (std::size_t line = kLineBytes; line < std::min(left, kAheadBytes); line += kLineBytes) __builtin_prefetch(from + line);
+  // What is copied is rarely in a cache, and word by word a core would not look far enough ahead to wait for several
+  // lines.
+  for (std::size_t line = kLineBytes; line < std::min(left, kAheadBytes); line += kLineBytes)
+    __builtin_prefetch(from + line);
   for (; left >= kLineBytes; left -= kLineBytes) {
     if (left > kAheadBytes) __builtin_prefetch(from + kAheadBytes);
     for (std::size_t at = 0; at < kLineBytes; at += sizeof(std::uint64_t)) {

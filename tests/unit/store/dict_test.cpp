@@ -61,6 +61,7 @@ BOOST_AUTO_TEST_CASE(what_was_put_says_who_and_how) {
   const Read read = segment.get(store.view(dict), text_key("a"), buffer);
   BOOST_TEST(read.encoding == 3);
   BOOST_TEST(read.version == entry->version);
+  BOOST_TEST(read.writer_uid == 77u);
   // A buffer that is too small gets nothing, but the size.
   const Read small = segment.get(store.view(dict), text_key("a"), {});
   BOOST_TEST((small.code == ReadCode::found && small.bytes == 1));
