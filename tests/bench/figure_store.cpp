@@ -188,7 +188,6 @@ void get_of_size(Report& report, std::size_t value_bytes, const std::string& siz
   });
   report.add({"store_get_" + size, quiet.ours, "M/s", "unordered_map, private", quiet.reference, at_least_times(1.0)});
 
-  if (getenv("TUNE")) return;
   // Beside a writer that does nothing else, on the other CPU.
   double written = 0;
   const auto busy = measure_in_turns(

@@ -141,6 +141,10 @@ BOOST_AUTO_TEST_CASE(the_hash_is_that_of_the_specification) {
     BOOST_TEST(hash(text, 42) == plain(text, 42));
     text += static_cast<char>('0' + length);
   }
+  // PROTOCOL.md's examples.
+  BOOST_TEST(hash(std::string_view{"\0", 1}, 0) == 0x735011484ca775fau);
+  BOOST_TEST(hash("\3name", 42) == 0x036609997a39d573u);
+  BOOST_TEST(hash("\3a key of more than sixteen bytes", 0) == 0xababac7e404997e9u);
   BOOST_TEST(hash("a", 1) != hash("a", 2));
   BOOST_TEST(hash("a", 1) != hash(std::string_view{"a\0", 2}, 1));
 }
