@@ -6,9 +6,9 @@
 #include "proto/store/hash.hpp"
 #include "proto/store/words.hpp"
 
-/// The order of the reads is the protocol: ARCHITECTURE.md, "Reading a segment". In short: whatever was reached from a
-/// root that is still the root afterwards was live all the while, and a block whose sequence is still the one that the
-/// reference names was not filled again meanwhile.
+/// The order of the reads is the protocol: ARCHITECTURE.md, "How a segment is written and read". In short: whatever was
+/// reached from a root that is still the root afterwards was live all the while, and a block whose sequence is still
+/// the one that the reference names was not filled again meanwhile.
 namespace taskpool::store {
 namespace {
 
@@ -381,9 +381,8 @@ ReadCode Segment::array_get(const ObjectView& object, std::uint64_t first, std::
     }
     const std::uint64_t words = bytes / sizeof(std::uint64_t);
     const bool fits = first <= words && into.size() <= words - first;
-    const std::byte* at = block + sizeof(BlockHeader) + first * sizeof(std::uint64_t);
-    for (std::size_t index = 0; fits && index < into.size(); ++index, at += sizeof(std::uint64_t))
-      into[index] = load_word(at);
+    for (std::size_t index = 0; fits && index < into.size(); ++index)
+      into[index] = word_at(block, sizeof(BlockHeader) + (first + index) * sizeof(std::uint64_t));
     if (is_root(object, root)) return fits ? ReadCode::found : ReadCode::absent;
   }
   return ReadCode::too_busy;

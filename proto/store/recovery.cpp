@@ -28,11 +28,18 @@ void complete_transaction(Core& core, RecoveryWalk& walk) {
                (offset % sizeof(std::uint64_t) == 0 && offset >= first_slab && offset < core.allocator.used_bytes());
   }
   is_sound = is_sound && check == core.word(kRedoOffset + offsetof(RedoRecord, check));
-  if (is_sound)
+  if (is_sound) {
+    // As commit() does, which may have come this far or not: readers of whole objects are told first.
+    for (std::uint64_t index = 0; index < pairs; ++index) {
+      const std::uint64_t offset = pair_at(index).offset;
+      if (walk.is_version(offset)) store_word(core.at(offset), core.word(offset) | 1);
+    }
+    release_fence();
     for (std::uint64_t index = 0; index < pairs; ++index)
-      store_word(core.at(pair_at(index).offset), pair_at(index).value);
-  else
+      store_word(core.at(pair_at(index).offset), pair_at(index).value, std::memory_order_release);
+  } else {
     walk.say("a change that was being made is dropped: its record is damaged");
+  }
   release_fence();
   store_word(core.at(place), 0, std::memory_order_release);
 }
@@ -106,8 +113,8 @@ Result<Recovered> recover(std::span<std::byte> memory, Extend extend) {
 
   auto core = std::make_unique<Core>(memory, std::move(extend));
   RecoveryWalk walk{*core};
-  complete_transaction(*core, walk);
   walk.find_slabs();
+  complete_transaction(*core, walk);
   walk.walk_objects();
   free_the_rest(*core, walk);
   Core& inside = *core;

@@ -73,6 +73,12 @@ const Slab* RecoveryWalk::find_slab(std::uint64_t offset) const {
   return number != 0 ? &slabs_[number - 1] : nullptr;
 }
 
+bool RecoveryWalk::is_version(std::uint64_t offset) const {
+  const Slab* slab = find_slab(offset);
+  return slab != nullptr && slab->kind == SlabKind::objects &&
+         (offset - slab->offset) % kObjectBytes == offsetof(ObjectRecord, version);
+}
+
 void RecoveryWalk::prefetch(std::uint64_t reference) const {
   const std::uint64_t offset = Reference{reference}.offset();
   if (offset < used_bytes_) __builtin_prefetch(core_.at(offset));

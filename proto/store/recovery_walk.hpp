@@ -33,6 +33,8 @@ class RecoveryWalk {
 
   /// Reads the unit map: what slabs there are.
   void find_slabs();
+  /// Whether an object's version lies there.
+  bool is_version(std::uint64_t offset) const;
   /// Every object and what it contains; fills Core::objects.
   void walk_objects();
 
