@@ -7,11 +7,7 @@
 #include "tests/unit/store/segment_fixture.hpp"
 
 /// The writer is stopped after each store of each operation; the next daemon finds the segment in that state.
-namespace taskpool::store {
-
-MemoryHook* memory_hook = nullptr;
-
-namespace testing {
+namespace taskpool::store::testing {
 namespace {
 
 using Change = std::function<void(TestSegment&)>;
@@ -99,6 +95,8 @@ class Crashes {
     Image image{crashed.span()};
     for (std::size_t repaired = 0; repaired < repairs.size(); ++repaired) {
       image.apply(repairs[repaired]);
+      if (const auto wrong = check_reads(image.span(), before_, after_); !wrong.empty())
+        throw std::runtime_error{"during recovery, " + wrong};
       if (repaired >= kEnds && repairs.size() - repaired > kEnds) continue;
       copy.reset(image.span());
       check_taken_over(copy);
@@ -322,5 +320,4 @@ BOOST_AUTO_TEST_CASE(abandoned_transaction) {
 
 BOOST_AUTO_TEST_SUITE_END()
 
-}  // namespace testing
-}  // namespace taskpool::store
+}  // namespace taskpool::store::testing

@@ -110,6 +110,19 @@ std::string check_reads(std::span<const std::byte> memory, const Dump& before, c
     const ObjectDump* later = find(after, id);
     const auto is_gone = [&](const Read& read) { return later == nullptr && read.code == ReadCode::gone; };
     const Shape shape = shape_of(object.type);
+    if (shape == Shape::dict || shape == Shape::list) {
+      // While a change is under way there is nothing whole to be had; what there is has to be.
+      Page page;
+      std::uint64_t version = 0;
+      const ReadCode code = segment.read_all(view, page, version, 1);
+      ObjectDump whole;
+      for (const auto& entry : page.entries)
+        whole.entries.emplace_back(text_of(page.key(entry)), text_of(page.value(entry)));
+      const bool is_one = whole.entries == object.entries || (later != nullptr && whole.entries == later->entries);
+      if (code != ReadCode::too_busy && !(later == nullptr && code == ReadCode::gone) &&
+          !(code == ReadCode::found && is_one))
+        return wrong(id, "all of it", "?" + std::to_string(static_cast<int>(code)));
+    }
     if (shape == Shape::dict) {
       auto keys = object.entries;
       if (later != nullptr) keys.insert(keys.end(), later->entries.begin(), later->entries.end());
