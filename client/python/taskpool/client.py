@@ -29,7 +29,7 @@ _READ_BYTES = 1 << 16
 _ANCILLARY = socket.CMSG_SPACE(32 * array.array("i").itemsize)
 #: Frames that follow each other closely are sent together: when there are so many bytes, or after so many seconds.
 _BATCH_BYTES = 1 << 15
-_BATCH_SECONDS = 0.0002
+_BATCH_SECONDS = 0.001
 #: Signals whose handlers may raise. They wait while a frame is half read or half written, or the stream would be lost.
 _INTERRUPTS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
                          signal.SIGVTALRM, signal.SIGPROF})

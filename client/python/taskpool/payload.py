@@ -101,6 +101,19 @@ def _beside(value: Any, found: list[pickle.PickleBuffer]) -> Any:
     return value
 
 
+def _looks_large(value: Any, depth: int) -> bool:
+    """True if a buffer that should travel beside the pickle is in plain sight."""
+    kind = type(value)
+    if kind in _SMALL:
+        return False
+    if kind is tuple or kind is list:
+        return depth > 0 and len(value) <= _MOST_LOOKED_AT and any([_looks_large(element, depth - 1) for element in value])
+    if kind in _LARGE:
+        return memoryview(value).nbytes >= _LEAST_BUFFER
+    return getattr(value, "nbytes", 0) >= _LEAST_BUFFER
+
+
+_SMALL = frozenset((int, float, bool, str, type(None), complex, dict, set))
 #: Lists longer than this hold many small things rather than a few large ones.
 _MOST_LOOKED_AT = 64
 _LOOKED_INTO = frozenset((*_LARGE, tuple, list, dict))
@@ -151,6 +164,10 @@ def _dumps_hard(value: Any, callback: Callable[[Any], Any] | None) -> bytes:
 
 def encode(value: Any) -> Item:
     """The item of an object. Raises whatever its pickling raises."""
+    if not _looks_large(value, 2):
+        data = _dumps(value, None)
+        if len(data) < _LEAST_BUFFER:  # so that there is no large buffer in it
+            return Item((data,))
     buffers: list[pickle.PickleBuffer] = []
     found: list[pickle.PickleBuffer] = []
     data = _dumps(_beside(value, found), buffers)

@@ -58,10 +58,14 @@ class Worker:
         self._page = page.Page(memory)
         self._outbox = memory[page.OUTBOX_OFFSET:]
         self._used = 0
+        #: Ticket, encoding and item of what the outbox holds, as long as all of that may be joined.
+        self._joinable: list[tuple[int, int, bytes]] = []
+        self._all_joinable = True
         self._oldest = 0.0
         self._functions: dict[int, str] = {}
         self._segments: dict[tuple[int, bool, int], memoryview] = {}
         self._task_prefix = task_prefix
+        self._is_single = False
         self._process: Any = None  # the object that `!process` runs
 
     # The channel
@@ -78,11 +82,24 @@ class Worker:
             return
         self._leave_if_copy()
         try:
-            self._channel.sendall(self._outbox[:self._used])
+            self._channel.sendall(self._joined() or self._outbox[:self._used])
         except OSError:
             self._lost()
         self._page.reset()
         self._used = 0
+        self._joinable.clear()
+        self._all_joinable = True
+
+    def _joined(self) -> bytes | None:
+        """What the outbox holds as one frame, if it is the results of several consecutive tickets of a map."""
+        items = self._joinable
+        if not self._all_joinable or len(items) < 2:
+            return None
+        first, encoding, _ = items[0]
+        if (items[-1][0] - first) & 0xFFFFFFFF != len(items) - 1 or any([item[1] != encoding for item in items]):
+            return None
+        body = wire.pack([item[2] for item in items])
+        return wire.PREFIX.pack(len(body), 0, wire.RUN_RESULTS, 0, first, 0, len(items), encoding, 0) + body
 
     def _lost(self) -> NoReturn:
         os._exit(_EXIT_CHANNEL_LOST)
@@ -166,7 +183,7 @@ class Worker:
     def _run_frame(self, frame: wire.Frame) -> None:
         header = _RUN_HEADER.unpack_from(frame.body)
         session, flags = header[5], header[6]
-        is_single = bool(flags & _SINGLE)
+        is_single = self._is_single = bool(flags & _SINGLE)
         ticket = frame.request
         body = memoryview(frame.body)[_RUN_HEADER.size:]
         name = self._functions.get(frame.target, "")
@@ -291,11 +308,13 @@ class Worker:
 
     # Outcomes
 
-    def _add(self, data: bytes) -> None:
+    def _add(self, data: bytes, alone: bool = True) -> None:
         if self._used + len(data) > page.OUTBOX_BYTES:
             self.flush()
         if not self._used:
             self._oldest = time.monotonic()
+        if alone:
+            self._all_joinable = False
         self._outbox[self._used:self._used + len(data)] = data
         self._used += len(data)
         self._page.publish(self._used)
@@ -304,7 +323,9 @@ class Worker:
         if result.size <= wire.MAX_INLINE_ITEM_BYTES:
             data = result.tobytes()
             self._add(wire.PREFIX.pack(len(data) + 4, 0, wire.RUN_RESULTS, 0, ticket, 0, 1, encoding, 0)
-                      + len(data).to_bytes(4, "little") + data)
+                      + len(data).to_bytes(4, "little") + data, self._is_single)
+            if not self._is_single:
+                self._joinable.append((ticket, encoding, data))
             return
         reference = self._ask_room(ticket, result.size)
         room = self._view(session, True, reference)
