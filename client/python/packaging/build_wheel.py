@@ -40,7 +40,7 @@ def _compile(folder):
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
     target = os.path.join(folder, "_native" + sysconfig.get_config_var("EXT_SUFFIX"))
     command = [*compiler, "-O2", "-shared", "-fPIC", "-pthread", f"-I{headers}",
-               os.path.join(ROOT, "taskpool", "_native.c"), "-o", target]
+               *(os.path.join(ROOT, "taskpool", name) for name in ("_native.c", "_native_sync.c")), "-o", target]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
@@ -64,7 +64,7 @@ def _sources():
     for folder, folders, files in os.walk(os.path.join(ROOT, "taskpool")):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted(files):
-            if name.endswith((".py", ".typed", ".c")):
+            if name.endswith((".py", ".typed", ".c", ".h")):
                 path = os.path.join(folder, name)
                 yield path, os.path.relpath(path, ROOT)
 
@@ -76,7 +76,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         tag = _tag(extension is not None)
         name = f"{project['name']}-{project['version']}-{tag}.whl"
         info = f"{project['name']}-{project['version']}.dist-info"
-        contents = [(archived, open(path, "rb").read()) for path, archived in _sources() if not path.endswith(".c")]
+        contents = [(archived, open(path, "rb").read()) for path, archived in _sources() if not path.endswith((".c", ".h"))]
         if extension is not None:
             contents.append((f"taskpool/{os.path.basename(extension)}", open(extension, "rb").read()))
         contents.append((f"{info}/METADATA", _metadata(project).encode()))

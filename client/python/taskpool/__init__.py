@@ -23,6 +23,7 @@ Condition = default_context.Condition
 Event = default_context.Event
 JoinableQueue = default_context.JoinableQueue
 Lock = default_context.Lock
+Manager = default_context.Manager
 Pipe = default_context.Pipe
 Pool = default_context.Pool
 Queue = default_context.Queue
@@ -60,7 +61,7 @@ def info() -> dict[str, Any]:
 
 __all__ = [
     "Array", "AuthenticationError", "Barrier", "BaseProcess", "BoundedSemaphore", "BufferTooShort", "Cancelled", "Condition",
-    "DaemonError", "DaemonGone", "Event", "JoinableQueue", "Lock", "MaybeEncodingError", "NoDaemon", "OutOfMemory",
+    "DaemonError", "DaemonGone", "Event", "JoinableQueue", "Lock", "Manager", "MaybeEncodingError", "NoDaemon", "OutOfMemory",
     "OutcomeUnknown", "Pipe", "Pool", "PoolClosed", "Process", "ProcessError", "Queue", "RLock", "RawArray", "RawValue",
     "RemoteError", "Semaphore", "SimpleQueue", "StartFailed", "TaskTimeout", "TaskpoolContext", "TimeoutError",
     "UntrustedPickle", "Value", "WorkerLost", "active_children", "allow_connection_pickling", "cpu_count", "current_process",

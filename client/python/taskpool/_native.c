@@ -9,6 +9,8 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "_native_sync.h"
+
 enum {
   kPageBytes = 4096, /* the page; the outbox follows it */
   kClaim = 64,
@@ -236,7 +238,7 @@ static int fill(PyObject *module) {
     Py_DECREF(type);
     return -1;
   }
-  return 0;
+  return taskpool_add_sync(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, fill}, {0, NULL}};

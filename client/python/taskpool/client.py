@@ -98,6 +98,9 @@ class Session:
         self.down = DownArena()
         self.up = UpArena(self._open_segment)
         self.up_released = 0  # counts regions given back, so that one may wait for that
+        self.free_objects: list[int] = []  # numbers of objects of the store that were closed
+        self.last_object = 0
+        self._order = threading.Lock()
         self.free_numbers = list(range(wire.MAX_PREPARED_CALLS, 0, -1))  # for prepared calls
         self._socket = connection
         self._fileno = connection.fileno()
@@ -159,6 +162,17 @@ class Session:
             self.flush()
         else:
             self._wake_driver()
+
+    def send_in_order(self, make: Callable[[int], bytes], handler: Handler) -> int:
+        """Sends a request whose number is above those of all that were sent before it, as the store wants it."""
+        with self._order:
+            request = self.new_request()
+            self.expect(request, handler)
+            data = make(request)
+            self._out.append((data, ()))
+            self._out_bytes += len(data)
+        self.flush()
+        return request
 
     def ask_frame(self, op: int, head: dict[str, Any] | None = None, fds: Sequence[int] = (),
                   timeout: float | None = None) -> wire.Frame:

@@ -6,7 +6,7 @@ from multiprocessing.context import (AuthenticationError, BaseContext, BufferToo
                                      assert_spawning, get_spawning_popen, reduction, set_spawning_popen)
 from typing import Any, Callable, Iterable
 
-from . import process
+from . import process, synchronize
 from .pool import Pool as PoolType
 
 __all__ = ["AuthenticationError", "BaseContext", "BufferTooShort", "Process", "ProcessError", "TaskpoolContext",
@@ -29,6 +29,42 @@ class TaskpoolContext(BaseContext):
              maxtasksperchild: int | None = None, **options: Any) -> PoolType:
         """Returns a process pool object."""
         return PoolType(processes, initializer, initargs, maxtasksperchild, self, **options)
+
+    def Lock(self) -> Any:
+        """Returns a non-recursive lock object."""
+        return synchronize.Lock(ctx=self)
+
+    def RLock(self) -> Any:
+        """Returns a recursive lock object."""
+        return synchronize.RLock(ctx=self)
+
+    def Condition(self, lock: Any = None) -> Any:
+        """Returns a condition object."""
+        return synchronize.Condition(lock, ctx=self)
+
+    def Semaphore(self, value: int = 1) -> Any:
+        """Returns a semaphore object."""
+        return synchronize.Semaphore(value, ctx=self)
+
+    def BoundedSemaphore(self, value: int = 1) -> Any:
+        """Returns a bounded semaphore object."""
+        return synchronize.BoundedSemaphore(value, ctx=self)
+
+    def Event(self) -> Any:
+        """Returns an event object."""
+        return synchronize.Event(ctx=self)
+
+    def Barrier(self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None) -> Any:
+        """Returns a barrier object."""
+        return synchronize.Barrier(parties, action, timeout, ctx=self)
+
+    def Manager(self, nested: bool = False) -> Any:
+        """Returns a manager, which makes shared objects in the daemon's store."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self, nested=nested)
+        manager.start()
+        return manager
 
     def get_context(self, method: str | None = None) -> Any:
         if method is not None and method not in _ACCEPTED:

@@ -1,0 +1,351 @@
+"""The daemon's store on the wire: objects, operations, keys and values. PROTOCOL.md, section 3.5."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import threading
+import weakref
+from typing import Any, Sequence
+
+from . import client, payload, wire
+from .client import Session
+from .errors import DaemonError, DaemonGone, UntrustedPickle, from_head
+
+OBJECT_OPEN, OBJECT_CLOSE, OBJECT_DELETE = 128, 129, 130
+STORE, STORE_REPLY = 131, 132
+
+_OPERATION = struct.Struct("<HBxI")
+_ARGUMENT = struct.Struct("<IBxxx")
+_KEY, _REFS, _ITEMS = 32, 33, 34
+_ARENA_BIT = 0x80
+_I64, _F64 = 19, 25
+_MOST_OPENED = 65536
+
+# Operations, by their codes.
+LEN, CLEAR, EXPECT, STAT, HOLD, UNHOLD = range(1, 7)
+GET, CONTAINS, SET, DELETE, POP, POP_ITEM, GET_OR_SET, INCR, COMPARE_AND_SET, EXPIRE, SCAN = range(16, 27)
+(LIST_GET, LIST_SET, LIST_INSERT, LIST_APPEND, LIST_EXTEND, LIST_POP, LIST_DELETE, LIST_SLICE, LIST_SET_SLICE,
+ LIST_DELETE_SLICE, LIST_REVERSE, LIST_REPLACE) = range(48, 60)
+VALUE_GET, VALUE_SET, VALUE_INCR, VALUE_COMPARE_AND_SET = range(80, 84)
+ARRAY_GET, ARRAY_SET, ARRAY_SLICE, ARRAY_SET_SLICE, ARRAY_INCR, ARRAY_COMPARE_AND_SET = range(96, 102)
+QUEUE_PUT, QUEUE_GET, QUEUE_STATE, TASK_DONE, QUEUE_JOIN = range(112, 117)
+ACQUIRE, RELEASE, SYNC_STATE = range(128, 131)
+EVENT_SET, EVENT_CLEAR, EVENT_IS_SET, EVENT_WAIT = range(144, 148)
+CONDITION_WAIT, CONDITION_NOTIFY = 160, 161
+BARRIER_WAIT, BARRIER_ACTED, BARRIER_RESET, BARRIER_ABORT, BARRIER_STATE = range(176, 181)
+
+
+# Keys
+
+def encode_key(value: Any) -> bytes:
+    """The canonical bytes of a key; of what no other language knows, its pickle."""
+    if value is None:
+        return b"\x00"
+    if isinstance(value, (bool, int)) or (isinstance(value, float) and value.is_integer()):
+        number = int(value)
+        magnitude = abs(number)
+        return (b"\x01\x01" if number < 0 else b"\x01\x00") + magnitude.to_bytes((magnitude.bit_length() + 7) // 8, "big")
+    if isinstance(value, float):
+        return b"\x02" + (struct.pack("<d", value) if value == value else struct.pack("<Q", 0x7FF8000000000000))
+    kind = type(value)
+    if kind is str:
+        try:
+            return b"\x03" + value.encode()
+        except UnicodeEncodeError:  # lone surrogates
+            return b"\x06" + pickle.dumps(value, 5)
+    if kind is bytes:
+        return b"\x04" + value
+    if kind is tuple:
+        parts = [encode_key(part) for part in value]
+        return b"\x05" + struct.pack("<I", len(parts)) + b"".join(struct.pack("<I", len(part)) + part for part in parts)
+    hash(value)  # TypeError for what a dict would not take either
+    return b"\x06" + pickle.dumps(value, 5)
+
+
+def decode_key(data: bytes, trusted: bool) -> Any:
+    kind, rest = data[0], data[1:]
+    if kind == 0:
+        return None
+    if kind == 1:
+        magnitude = int.from_bytes(rest[1:], "big")
+        return -magnitude if rest[0] else magnitude
+    if kind == 2:
+        return struct.unpack("<d", rest)[0]
+    if kind == 3:
+        return rest.decode()
+    if kind == 4:
+        return rest
+    if kind == 5:
+        (count,) = struct.unpack_from("<I", rest)
+        parts, at = [], 4
+        for _ in range(count):
+            (size,) = struct.unpack_from("<I", rest, at)
+            parts.append(decode_key(rest[at + 4:at + 4 + size], trusted))
+            at += 4 + size
+        return tuple(parts)
+    if not trusted:
+        raise UntrustedPickle("a key that another user pickled")
+    return pickle.loads(rest)
+
+
+# Arguments
+
+class Argument:
+    """An argument of an operation: its bytes, or an item that may be too large for a frame; and the objects that it names."""
+
+    __slots__ = ("encoding", "item", "refs")
+
+    def __init__(self, encoding: int, item: payload.Item, refs: Sequence[int] = ()) -> None:
+        self.encoding = encoding
+        self.item = item
+        self.refs = refs
+
+
+def key(value: Any) -> Argument:
+    return Argument(_KEY, payload.Item((encode_key(value),)))
+
+
+def integer(value: int) -> Argument:
+    return Argument(_I64, payload.Item((struct.pack("<q", value),)))
+
+
+def value(value: Any) -> Argument:
+    """A value. What other languages can read, and numbers that operations can add to, are stored as such."""
+    kind = type(value)
+    if kind is int and -(1 << 63) <= value < 1 << 63:
+        return integer(value)
+    if kind is float:
+        return Argument(_F64, payload.Item((struct.pack("<d", value),)))
+    if kind is bytes:
+        return Argument(wire.AS_BYTES, payload.Item((value,)))
+    if kind is bool or value is None:
+        return Argument(wire.AS_JSON, payload.Item((json.dumps(value).encode(),)))
+    if kind is str:
+        try:
+            return Argument(wire.AS_JSON, payload.Item((json.dumps(value, ensure_ascii=False).encode(),)))
+        except UnicodeEncodeError:
+            pass
+    named: list[int] = []
+    _naming.refs = named
+    try:
+        item = payload.encode(value)
+    finally:
+        _naming.refs = None
+    return Argument(wire.AS_PICKLE, item, named)
+
+
+class _Naming(threading.local):
+    refs: list[int] | None = None
+
+
+_naming = _Naming()
+
+
+def name_object(number: int) -> None:
+    """For a proxy that is being pickled: a value that is being stored names this object, and so keeps it alive."""
+    if _naming.refs is not None and number not in _naming.refs:
+        _naming.refs.append(number)
+
+
+def items(values: Sequence[Argument]) -> Argument:
+    """Several values as one argument."""
+    return Argument(_ITEMS, payload.Item((b"".join(map(_pack_inline, values)),)))
+
+
+def _pack_inline(argument: Argument) -> bytes:
+    data = argument.item.tobytes()
+    packed = _ARGUMENT.pack(len(data), argument.encoding) + data
+    if argument.refs:
+        refs = struct.pack(f"<{len(argument.refs)}Q", *argument.refs)
+        packed += _ARGUMENT.pack(len(refs), _REFS) + refs
+    return packed
+
+
+def operation(code: int, *arguments: Argument) -> tuple[int, tuple[Argument, ...]]:
+    return code, arguments
+
+
+# Objects
+
+class Opened:
+    """An object that this session has open under a number."""
+
+    def __init__(self, session: Session, number: int, about: dict[str, Any]) -> None:
+        self.session = session
+        self.number = number
+        self.id: str = about["object"]
+        self.place: int = about.get("id", 0)  # by which values in the same segment name it
+        self.about = about
+        self._finalizer = weakref.finalize(self, _close, session, number)
+
+    def run(self, *operations: tuple[int, tuple[Argument, ...]]) -> list[list[Any]]:
+        """Does the operations as one; the values that each returned. Raises DaemonError with the daemon's code."""
+        return Request(self.session, [(code, self.number, arguments) for code, arguments in operations]).result()
+
+    def one(self, code: int, *arguments: Argument) -> list[Any]:
+        return self.run((code, arguments))[0]
+
+    def delete(self) -> None:
+        request = self.session.new_request()
+        self.session.send(wire.encode(OBJECT_DELETE, request=request, target=self.number))
+
+
+def _close(session: Session, number: int) -> None:
+    if not session.is_broken:
+        session.post(wire.encode(OBJECT_CLOSE, target=number))
+        session.free_objects.append(number)
+
+
+def open_object(fields: dict[str, Any], initial: Argument | None = None) -> Opened:
+    """Opens or makes an object; the fields are those of `object_open`."""
+    session = client.default()
+    if "store" not in session.welcome.get("capabilities", ()):
+        raise DaemonError("this daemon has no store", "unknown_object")
+    try:
+        number = session.free_objects.pop()
+    except IndexError:
+        number = session.last_object = session.last_object + 1
+        if number > _MOST_OPENED:
+            raise DaemonError(f"a session may have {_MOST_OPENED} objects open", "limit_reached") from None
+    body, encoding, count = b"", 0, 0
+    if initial is not None:
+        body, encoding, count = initial.item.tobytes(), initial.encoding, 1
+    reply = _Waiter(session)
+    request = session.new_request()
+    session.expect(request, reply)
+    session.send(wire.encode(OBJECT_OPEN, head=fields, body=body, encoding=encoding, count=count, request=request,
+                             target=number))
+    try:
+        frame = reply.wait()
+    except DaemonError:
+        session.free_objects.append(number)
+        raise
+    for fd in frame.fds:  # of the segment, which this client does not map
+        os.close(fd)
+    return Opened(session, number, json.loads(frame.body))
+
+
+class _Waiter:
+    """Waits for the one reply to a request."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._frame: wire.Frame | None = None
+        self._error: BaseException | None = None
+
+    def is_done(self) -> bool:
+        return self._frame is not None or self._error is not None
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if frame.op == wire.ERROR:
+            self._error = from_head(frame.fields(), False)
+        else:
+            self._frame = frame
+        return True
+
+    def on_lost(self, error: DaemonError) -> None:
+        self._error = error
+
+    def wait(self, timeout: float | None = None) -> wire.Frame:
+        self._session.wait(self.is_done, timeout)
+        if self._error is not None:
+            raise self._error
+        assert self._frame is not None
+        return self._frame
+
+
+class Request:
+    """A `store` request that has been sent."""
+
+    def __init__(self, session: Session, operations: Sequence[tuple[int, int, Sequence[Argument]]]) -> None:
+        self._session = session
+        self._regions: list[tuple[int, int, int]] = []
+        body = b"".join([self._pack(*operation) for operation in operations])
+        self._waiter = _Waiter(session)
+        self._number = session.send_in_order(
+            lambda request: wire.encode(STORE, body=body, request=request, count=len(operations)), self._waiter)
+
+    def _pack(self, code: int, target: int, arguments: Sequence[Argument]) -> bytes:
+        parts = [_OPERATION.pack(code, len(arguments), target)]
+        for argument in arguments:
+            if argument.encoding != _ITEMS and argument.item.size > wire.MAX_INLINE_ITEM_BYTES:
+                region, memory = self._session.up.allocate(argument.item.size)
+                argument.item.write(memory)
+                self._regions.append(region)
+                parts.append(_ARGUMENT.pack(wire.REFERENCE.size, argument.encoding | _ARENA_BIT) + wire.REFERENCE.pack(*region))
+                if argument.refs:
+                    refs = struct.pack(f"<{len(argument.refs)}Q", *argument.refs)
+                    parts.append(_ARGUMENT.pack(len(refs), _REFS) + refs)
+            else:
+                parts.append(_pack_inline(argument))
+        return b"".join(parts)
+
+    def result(self) -> list[list[Any]]:
+        """What each operation returned. A wait that is interrupted is taken back: raises what interrupted it."""
+        try:
+            frame = self._waiter.wait()
+        except DaemonError:
+            self._release()
+            raise
+        except BaseException:
+            self._cancel()
+            raise
+        self._release()
+        return self._parse(frame)
+
+    def _release(self) -> None:
+        for region in self._regions:
+            self._session.release_up(region)
+        self._regions.clear()
+
+    def _cancel(self) -> None:
+        head = {"request": self._number}
+        self._session.send(wire.encode(wire.CANCEL, head=head, request=self._session.new_request()))
+
+    def _parse(self, frame: wire.Frame) -> list[list[Any]]:
+        body = frame.body
+        at = 0
+        results = []
+        released = b""
+        for _ in range(frame.count):
+            (count,) = struct.unpack_from("<I", body, at)
+            at += 4
+            values = []
+            for _ in range(count):
+                size, encoding = _ARGUMENT.unpack_from(body, at)
+                at += _ARGUMENT.size
+                data: Any = body[at:at + size]
+                at += size
+                if encoding & _ARENA_BIT:
+                    released += data
+                    data = self._session.down.view(wire.references(data)[0])
+                values.append(self._decode(encoding & ~_ARENA_BIT, data))
+            results.append(values)
+        if released:
+            self._session.release(released)
+        return results
+
+    def _decode(self, encoding: int, data: Any) -> Any:
+        trusted = self._session.is_trusted
+        if encoding == _I64:
+            values = struct.unpack(f"<{len(data) // 8}q", data)
+            return values[0] if len(values) == 1 else list(values)
+        if encoding == _KEY:
+            return decode_key(bytes(data), trusted)
+        if encoding in wire.NUMBERS:
+            code = wire.NUMBERS[encoding]
+            values = struct.unpack(f"<{len(data) // struct.calcsize('<' + code)}{code}", data)
+            return values[0] if len(values) == 1 else list(values)
+        if encoding == wire.AS_PICKLE:
+            if not trusted:
+                raise UntrustedPickle("a value that another user pickled")
+            return payload.decode(data)
+        if encoding == wire.AS_JSON:
+            return json.loads(bytes(data))
+        return None if encoding == wire.NONE else bytes(data)
+
+
+__all__ = ["Argument", "DaemonGone", "Opened", "Request", "integer", "items", "key", "open_object", "operation", "value"]
