@@ -50,8 +50,9 @@ class Daemons(unittest.TestCase):
     def start(self, source, *arguments, **more):
         """Starts a program, given as text or as the path of a file."""
         path = self.write(source) if "\n" in source else source
+        environment = self.environment(PYTHONPATH=more.pop("package", PACKAGE))
         return subprocess.Popen([sys.executable, path, *map(str, arguments)], stdin=more.pop("stdin", subprocess.DEVNULL),
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment(), **more)
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **more)
 
     def finish(self, process, deadline=DEADLINE):
         """Its standard output and error; fails if it does not end in time."""

@@ -29,6 +29,9 @@ class Tutorial(Daemons):
     def test_pipe(self):
         self.assertEqual(self.program("pipe.py"), ["DUPLEX", "PIPE", "closed", "30"])
 
+    def test_manager(self):
+        self.assertEqual(self.program("manager.py"), ["{'name': 'shared', 2: [1, 2], 0.25: None}", "[9, 8, 7, 6, 5]"])
+
     def test_pool(self):
         self.assertEqual(self.program("pool.py"), ["[0, 1, 4, 9, 16, 25, 36, 49]"] * 2)
 

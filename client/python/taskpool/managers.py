@@ -33,7 +33,7 @@ _TRIES = 16
 
 
 def _thread() -> Argument:
-    return integer(threading.get_ident())
+    return integer(threading.get_native_id())
 
 
 def _milliseconds(timeout: float | None) -> Argument:

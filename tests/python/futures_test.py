@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""taskpool.futures.Executor keeps the contract of concurrent.futures."""
+
+import unittest
+
+from support import Daemons
+
+PRELUDE = '''\
+import concurrent.futures, os, time
+from taskpool.futures import Executor
+from taskpool.errors import WorkerLost
+
+def square(x): return x * x
+def add(x, y=0): return x + y
+def fail(): raise ValueError("no")
+def die(): os.kill(os.getpid(), 9)
+'''
+
+
+class Futures(Daemons):
+    def program(self, body):
+        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
+        return self.run_program(source).splitlines()
+
+    def test_contract(self):
+        lines = self.program('''
+with Executor(2) as executor:
+    print(executor.submit(add, 2, y=3).result(), list(executor.map(add, [1, 2], [3, 4])), list(executor.map(square, range(5), chunksize=2)))
+    futures = [executor.submit(square, i) for i in range(20)]
+    print(sorted(f.result() for f in concurrent.futures.as_completed(futures)) == [i * i for i in range(20)])
+    bad = executor.submit(fail)
+    print(repr(bad.exception()), bad.done(), bad.cancelled())
+    lost = executor.submit(die)
+    print(isinstance(lost.exception(), WorkerLost), executor.submit(square, 4).result())
+    said = []
+    done = executor.submit(square, 5)
+    done.add_done_callback(lambda future: said.append(future.result()))
+    concurrent.futures.wait([done])
+    slow = executor.submit(time.sleep, 600)
+    try: slow.result(timeout=0.05)
+    except concurrent.futures.TimeoutError: print("not yet")
+    print(slow.cancel(), slow.cancelled(), done.cancel(), said)
+    try: list(executor.map(time.sleep, [600], timeout=0.05))
+    except concurrent.futures.TimeoutError: print("timed out")
+try: executor.submit(square, 1)
+except RuntimeError as error: print(error)
+''')
+        self.assertEqual(lines, ["5 [4, 6] [0, 1, 4, 9, 16]", "True", "ValueError('no') True False", "True 16", "not yet",
+                                 "True True False [25]", "timed out", "cannot schedule new futures after shutdown"])
+
+    def test_shutdown(self):
+        lines = self.program('''
+executor = Executor(1)
+running = executor.submit(time.sleep, 0.2)
+waiting = [executor.submit(time.sleep, 600) for _ in range(3)]
+executor.shutdown(cancel_futures=True)
+print([f.cancelled() for f in waiting])
+try: Executor(0)
+except ValueError as error: print(error)
+''')
+        self.assertEqual(lines, ["[True, True, True]", "max_workers must be greater than 0"])
+
+
+if __name__ == "__main__":
+    unittest.main()

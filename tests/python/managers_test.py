@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Manager's objects behave as multiprocessing's, live in the daemon, and survive who uses them."""
+
+import unittest
+
+from support import Daemons
+
+PRELUDE = '''\
+import os, queue, sys, threading, time, warnings
+import taskpool as multiprocessing
+from taskpool import Manager, Pool, Process
+from taskpool.managers import BaseManager, SyncManager
+
+class Maths:
+    def __init__(self, base): self.base = base
+    def add(self, x): return self.base + x
+
+class MyManager(SyncManager): pass
+MyManager.register("Maths", Maths)
+class PlainManager(BaseManager): pass
+PlainManager.register("Maths", Maths)
+
+def hold(lock, held):
+    lock.acquire()
+    held.set()
+    time.sleep(600)
+def put(q, count):
+    for i in range(count): q.put(i)
+    return q.qsize()
+def nest(shared, names):
+    shared["inner"]["a"] = 1
+    shared["list"].append(7)
+    names.x = 5
+def count(d, lock, times):
+    for _ in range(times):
+        d.incr("sum")
+        with lock:
+            d["n"] = d.get("n", 0) + 1
+def meet(barrier, found):
+    try:
+        found.put(("passed", barrier.wait()))
+    except threading.BrokenBarrierError:
+        found.put("broken")
+def await_notice(condition, ready, found):
+    with condition:
+        ready.release()
+        found.put(condition.wait(30))
+def attempt(call, *arguments, **keywords):
+    try:
+        return call(*arguments, **keywords)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+'''
+
+
+class Managers(Daemons):
+    def program(self, body):
+        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
+        return self.run_program(source).splitlines()
+
+    def test_dict(self):
+        lines = self.program('''
+with Manager() as manager:
+    d = manager.dict({"a": 1}, b=2)
+    d[("t", 1)] = [1, 2]; d[None] = None; d[2.5] = "x"; d[10**30] = b"y"; d[frozenset([1])] = {"k": {1}}
+    print(d)
+    print(len(d), "a" in d, "z" in d, d["b"], d.get("z"), d.get("z", 0), d.keys() == list(d))
+    print(attempt(lambda: d["z"]), attempt(d.pop, "z"), d.pop("z", 9), d.pop("a"), d.popitem())
+    del d[None]
+    print(attempt(d.__delitem__, None), d.setdefault("new", []), d.setdefault("b", 7))
+    d["new"].append(1)
+    print(d["new"], d.items()[0], d.values()[0], d.copy() == dict(d.items()), d._callmethod("get", ("b",)))
+    print(d.incr("n"), d.incr("n", 4), d.compare_and_set("n", 5, 6), d.compare_and_set("n", 5, 7), d["n"])
+    d.set("short", 1, ttl=0.05)
+    while "short" in d: time.sleep(0.01)
+    d.update({i: i * i for i in range(1000)})
+    print(d[999], len(d), attempt(lambda: d.__setitem__([], 1)))
+    d["large"] = b"z" * 1_000_000
+    print(len(d["large"]))
+    d.clear()
+    print(d, repr(d).startswith("<DictProxy object, typeid 'dict' at "))
+''')
+        self.assertEqual(lines[0], "{'a': 1, 'b': 2, ('t', 1): [1, 2], None: None, 2.5: 'x', "
+                                   f"{10**30}: b'y', frozenset({{1}}): {{'k': {{1}}}}}}")
+        self.assertEqual(lines[1], "7 True False 2 None 0 True")
+        self.assertEqual(lines[2], "KeyError: 'z' KeyError: 'z' 9 1 (frozenset({1}), {'k': {1}})")
+        self.assertEqual(lines[3], "KeyError: None [] 2")
+        self.assertEqual(lines[4], "[] ('b', 2) 2 True 2")
+        self.assertEqual(lines[5], "1 5 True False 6")
+        self.assertTrue(lines[6].startswith("998001 1006 TypeError: unhashable"), lines[6])
+        self.assertEqual(lines[7:], ["1000000", "{} True"])
+
+    def test_list(self):
+        lines = self.program('''
+with Manager() as manager:
+    l = manager.list(range(5))
+    l.append("x"); l.insert(0, "first"); l.extend([7, 8]); l += [9]
+    print(l, len(l), l[0], l[-1], l[1:3], l[::-1][0], 3 in l, "no" in l)
+    print(l.pop(), l.pop(0), l.index(3), l.count(7), attempt(l.index, "no"), attempt(l.pop, 99))
+    l.remove("x"); l.sort(key=lambda x: -x)
+    print(l, attempt(lambda: l[99]), attempt(l.__setitem__, 99, 1))
+    l[0] = "zero"; l[1:3] = ["one", "two"]; del l[-1]; l.reverse()
+    print(l, list(reversed(l))[0], l + [1], (l * 2)[-1], [x for x in l][0])
+    big = manager.list([b"q" * 50_000] * 20)
+    print(sum(map(len, big)))
+''')
+        self.assertEqual(lines[0], "['first', 0, 1, 2, 3, 4, 'x', 7, 8, 9] 10 first 9 [0, 1] 9 True False")
+        self.assertEqual(lines[1], "9 first 3 1 ValueError: 'no' is not in list IndexError: pop index out of range")
+        self.assertEqual(lines[2], "[8, 7, 4, 3, 2, 1, 0] IndexError: list index out of range "
+                                   "IndexError: list assignment index out of range")
+        self.assertEqual(lines[3], "[1, 2, 3, 'two', 'one', 'zero'] zero [1, 2, 3, 'two', 'one', 'zero', 1] zero 1")
+        self.assertEqual(lines[4], "1000000")
+
+    def test_values(self):
+        lines = self.program('''
+with Manager() as manager:
+    n = manager.Namespace(a=1); n.b = [2]; n._own = 3
+    print(n, n.b, n._own, hasattr(n, "c")); del n.a
+    print(n, attempt(lambda: n.a))
+    v = manager.Value("i", 5); v.value += 1
+    print(str(v), v.get(), v.incr(2), v.compare_and_set(8, 9), v.value)
+    a = manager.Array("d", [1, 2]); a[0] = 3
+    print(a, len(a), a[1:], attempt(a.__setitem__, 0, "x"))
+''')
+        self.assertEqual(lines[0:3], ["Namespace(a=1, b=[2]) [2] 3 False",
+                                      "Namespace(b=[2]) AttributeError: 'Namespace' object has no attribute 'a'",
+                                      "Value('i', 6) 6 8 True 9"])
+        self.assertEqual(lines[3], "array('d', [3.0, 2.0]) 2 [2.0] TypeError: must be real number, not str")
+
+    def test_across_processes(self):
+        lines = self.program('''
+with Manager() as manager:
+    d, lock = manager.dict(), manager.Lock()
+    children = [Process(target=count, args=(d, lock, 50)) for _ in range(3)]
+    for child in children: child.start()
+    for child in children: child.join()
+    print(d)
+    q = manager.Queue()
+    with Pool(2) as pool:
+        print(max(pool.starmap(put, [(q, 2), (q, 3)])), sorted(q.get() for _ in range(5)))
+    outer = manager.dict()
+    outer["list"] = manager.list([1])
+    outer["list"].append(2)
+    print(outer["list"], type(outer["list"]).__name__)
+''')
+        self.assertEqual(lines, ["{'sum': 150, 'n': 150}", "5 [0, 0, 1, 1, 2]", "[1, 2] ListProxy"])
+
+    def test_nested(self):
+        lines = self.program('''
+with Manager() as manager:
+    d = manager.dict(inner={}, list=[])
+    child = Process(target=nest, args=(d, manager.Namespace())); child.start(); child.join()
+    print(d)
+with Manager(nested=True) as manager:
+    d, n = manager.dict(inner={}, list=[]), manager.Namespace()
+    child = Process(target=nest, args=(d, n)); child.start(); child.join()
+    print(d["inner"], d["list"], n.x)
+''')
+        self.assertEqual(lines, ["{'inner': {}, 'list': []}", "{'a': 1} [7] 5"])
+
+    def test_waiting(self):
+        lines = self.program('''
+with Manager() as manager:
+    lock = manager.Lock()
+    with lock: print(lock.acquire(False), lock.acquire(timeout=0.05))
+    print(attempt(manager.RLock().release).split(":")[0])
+    bounded = manager.BoundedSemaphore(2)
+    print(bounded.acquire(), bounded.acquire(), bounded.acquire(timeout=0.05), bounded.release(), bounded.release(),
+          attempt(bounded.release))
+    event = manager.Event()
+    print(event.is_set(), event.wait(0.05), event.set(), event.wait(), event.clear(), event.is_set())
+    q = manager.Queue(1)
+    q.put(1)
+    print(q.full(), attempt(q.put_nowait, 2), attempt(q.put, 2, timeout=0.05), q.get(), attempt(q.get_nowait), q.empty())
+    jobs = manager.JoinableQueue()
+    jobs.put("x"); jobs.get(); jobs.task_done(); jobs.join()
+    print(attempt(jobs.task_done))
+    condition, ready, found = manager.Condition(), manager.Semaphore(0), manager.Queue()
+    child = Process(target=await_notice, args=(condition, ready, found)); child.start(); ready.acquire()
+    with condition: condition.notify()
+    print(found.get(), attempt(condition.notify)); child.join()
+    barrier = manager.Barrier(2, action=None, timeout=30)
+    child = Process(target=meet, args=(barrier, found)); child.start()
+    places = {barrier.wait(), found.get()[1]}; child.join()
+    print(places, barrier.parties, barrier.n_waiting, barrier.broken)
+''')
+        self.assertEqual(lines[0:4], ["False False", "RuntimeError",
+                                      "True True False None None ValueError: Semaphore released too many times",
+                                      "False False None True None False"])
+        self.assertEqual(lines[4], "True Full:  Full:  1 Empty:  True")
+        self.assertEqual(lines[5], "ValueError: task_done() called too many times")
+        self.assertEqual(lines[6], "True RuntimeError: cannot notify on un-acquired lock")
+        self.assertEqual(lines[7], "{0, 1} 2 0 False")
+
+    def test_the_dead_hold_nothing(self):
+        lines = self.program('''
+with Manager() as manager:
+    for lock in (manager.Lock(), manager.RLock()):
+        held = manager.Event()
+        child = Process(target=hold, args=(lock, held)); child.start(); held.wait(); child.kill(); child.join()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            print(lock.acquire(timeout=30), [w.category.__name__ for w in said]); lock.release()
+    barrier, found = manager.Barrier(3), manager.Queue()
+    doomed = Process(target=meet, args=(barrier, found)); doomed.start()
+    while barrier.n_waiting < 1: time.sleep(0.01)
+    doomed.kill(); doomed.join()
+    try: barrier.wait(30)
+    except threading.BrokenBarrierError: print("broken")
+''')
+        self.assertEqual(lines, ["True ['RuntimeWarning']"] * 2 + ["broken"])
+
+    def test_life(self):
+        lines = self.program('''
+manager = SyncManager()
+print(attempt(manager.dict))
+manager.start()
+print(attempt(manager.start))
+d = manager.dict()
+manager.shutdown()
+print(attempt(d.__setitem__, 1, 1).split(":")[1])
+with MyManager() as manager:
+    print(manager.Maths(5).add(3), manager.list([1]))
+with PlainManager() as manager:
+    print(manager.Maths(5).add(4))
+''')
+        self.assertEqual(lines, ["AssertionError: server not yet started", "ProcessError: Already started server",
+                                 " unknown_object", "8 [1]", "9"])
+
+
+if __name__ == "__main__":
+    unittest.main()
