@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 import types
+from multiprocessing import process
 from typing import Any, Callable
 
 from . import wire
 
 _REFERENCED = (types.FunctionType, types.BuiltinFunctionType, type)
+
+
+def main_module() -> tuple[str, str] | None:
+    """How a worker can import this program's main module: ("name", its name) or ("path", its file). None if it cannot: in an
+    interactive session, or for a program that came on standard input."""
+    main = sys.modules["__main__"]
+    if (name := getattr(main.__spec__, "name", None)) is not None:
+        return "name", name
+    path = getattr(main, "__file__", None)
+    if path is None:
+        return None
+    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
+        path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
+    return ("path", os.path.normpath(path)) if os.path.isfile(path) else None
 
 
 def name_of(function: Any) -> str | None:
@@ -22,8 +38,8 @@ def name_of(function: Any) -> str | None:
     if not module or not qualified or "<" in qualified or " " in module:
         return None
     found: Any = sys.modules.get(module)
-    if module == "__main__" and getattr(found, "__spec__", None) is None and not hasattr(found, "__file__"):
-        return None  # no worker can import it
+    if module == "__main__" and main_module() is None:
+        return None
     for part in qualified.split("."):
         found = getattr(found, part, None)
     name = f"{module}.{qualified}"

@@ -8,11 +8,12 @@ import copyreg
 import io
 import pickle
 import struct
-import sys
 import types
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any, Callable, Sequence
+
+from . import names
 
 try:
     import cloudpickle
@@ -119,12 +120,6 @@ _MOST_LOOKED_AT = 64
 _LOOKED_INTO = frozenset((*_LARGE, tuple, list, dict))
 
 
-def _is_main_lost() -> bool:
-    """True if a worker cannot import what __main__ is here: an interactive session, or `python -c`."""
-    main = sys.modules.get("__main__")
-    return getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
-
-
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
     callback = None if buffers is None else buffers.append
     try:
@@ -133,7 +128,7 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
         if buffers:
             buffers.clear()
         return _dumps_hard(value, callback)
-    if cloudpickle is not None and b"__main__" in data and _is_main_lost():
+    if cloudpickle is not None and b"__main__" in data and names.main_module() is None:
         if buffers:
             buffers.clear()
         return _dumps_hard(value, callback)

@@ -12,6 +12,8 @@ import sys
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
+from .. import names
+
 #: The message's bytes: for a pool; for a process, whose first descriptor is where it tells of its birth.
 _POOL, _PROCESS = b"pool", b"proc"
 _PID = struct.Struct("<I")
@@ -103,15 +105,9 @@ def preparation_data(name: str) -> dict[str, Any]:
     }
     if util._logger is not None:  # type: ignore[attr-defined]
         data["log_level"] = util._logger.getEffectiveLevel()  # type: ignore[attr-defined]
-    main = sys.modules["__main__"]
-    name_of_main = getattr(main.__spec__, "name", None)
-    if name_of_main is not None:
-        data["init_main_from_name"] = name_of_main
-    elif (path := getattr(main, "__file__", None)) is not None:
-        if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
-            path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
-        if os.path.exists(path):  # not so of a program that came on standard input
-            data["init_main_from_path"] = os.path.normpath(path)
+    main = names.main_module()
+    if main is not None:
+        data[f"init_main_from_{main[0]}"] = main[1]
     return data
 
 
