@@ -79,5 +79,7 @@ inline constexpr std::uint32_t kMaxOpened = 65536;
 inline constexpr std::size_t kPageBytes = 1u << 16;
 /// How long one holder may stop the writes of an object.
 inline constexpr std::chrono::milliseconds kMaxHold{1000};
+/// Smallest buffer of the store. Bytes: one number.
+inline constexpr std::uint64_t kMinBufferBytes = 8;
 
 }  // namespace taskpool

@@ -2,6 +2,8 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -127,6 +129,21 @@ std::vector<gid_t> peer_groups(int fd) {
     if (errno != ERANGE) break;  // else `size` now says what is needed
   }
   return {};
+}
+
+Result<UniqueFd> peer_pidfd(int fd) {
+#ifndef SO_PEERPIDFD
+  constexpr int SO_PEERPIDFD = 77;  // until Debian 13: Linux 6.5, asm-generic/socket.h
+#endif
+  int pidfd = -1;
+  socklen_t size = sizeof pidfd;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0) return UniqueFd{pidfd};
+  if (errno != ENOPROTOOPT) return errno_error("SO_PEERPIDFD");
+  const auto peer = peer_credentials(fd);  // an older kernel; the number may be another process's if that one has ended
+  if (!peer) return peer.error();
+  UniqueFd opened{static_cast<int>(::syscall(SYS_pidfd_open, peer->pid, 0))};
+  if (!opened) return errno_error("pidfd_open");
+  return opened;
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> socket_pair() {

@@ -47,6 +47,10 @@ Result<PeerCredentials> peer_credentials(int fd);
 /// The further groups of who connected, as the kernel saw them at that moment (SO_PEERGROUPS); none if it does not say.
 std::vector<gid_t> peer_groups(int fd);
 
+/// The process that connected, as a descriptor that becomes readable when it has ended, whoever has inherited its end
+/// of the socket. Error: the operating system's, ESRCH among them: it has ended before.
+Result<UniqueFd> peer_pidfd(int fd);
+
 /// Two connected stream sockets, blocking and close-on-exec.
 Result<std::pair<UniqueFd, UniqueFd>> socket_pair();
 

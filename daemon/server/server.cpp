@@ -81,7 +81,10 @@ void Server::open(os::UniqueFd socket) {
   }
   if (++last_session_ == 0) ++last_session_;  // 0 is the daemon itself
   const auto number = last_session_;
-  auto session = std::make_unique<Session>(core_, std::move(socket), *peer, number);
+  // Without one (the process has ended already, or is in another namespace) the end of the socket is all there is.
+  auto owner = os::peer_pidfd(socket.get());
+  auto session =
+      std::make_unique<Session>(core_, std::move(socket), *peer, owner ? std::move(*owner) : os::UniqueFd{}, number);
   auto& running = *session;
   sessions_.emplace(number, std::move(session));
   ++core_.metrics.sessions_opened;

@@ -15,15 +15,18 @@
 
 namespace taskpool::server {
 
-Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, std::uint32_t number)
+Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, os::UniqueFd owner,
+                 std::uint32_t number)
     : core_{core},
       peer_{peer},
       groups_{os::peer_groups(socket.get())},
       number_{number},
       channel_{core.turn, std::move(socket)},
+      owner_{core.turn.io()},
       self_{std::make_shared<Session*>(this)} {
   state.number = number_;
   state.uid = peer_.uid;
+  if (owner) owner_.assign(owner.release());
   channel_.limit_unsent(2 * core.config.session_result_bytes);
   core_.arenas.add(number_, peer_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {
     const auto sent = channel_.send_with(Prefix{.op = Op::arena_segment}, encode(ArenaSegment{segment, bytes}), {},
@@ -43,7 +46,19 @@ void Session::log_request(Op op, const std::string& pool) const {
   log::info("requested", {{"op", taskpool::name(op)}, {"pool", pool}, {"session", number_}, {"uid", peer_.uid}});
 }
 
+void Session::watch_owner() {
+  if (!owner_.is_open()) return;
+  owner_.async_wait(boost::asio::posix::descriptor_base::wait_read,
+                    [this, weak = std::weak_ptr<Session*>{self_}](const boost::system::error_code& error) {
+                      const auto self = weak.lock();
+                      if (error || !self || *self == nullptr) return;
+                      (void)channel_.read_rest(*this);  // what it had sent counts; how that ends is all the same now
+                      channel_.close();
+                    });
+}
+
 boost::asio::awaitable<void> Session::run() {
+  watch_owner();
   const auto ended = co_await channel_.read(*this);
   if (!ended && ended.error().errc() != Errc::system) {
     ++core_.metrics.protocol_errors;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -30,7 +31,8 @@ struct Binding {
 /// of its jobs; submit.cpp: how jobs come to be; op_*.cpp: the other requests.
 class Session : public wire::FrameSink, public queue::Listener, public store::Client {
  public:
-  Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, std::uint32_t number);
+  /// `owner`: a pidfd of the process that connected, or empty.
+  Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, os::UniqueFd owner, std::uint32_t number);
   ~Session() override;
 
   /// Greets, then serves until the connection ends; then cancels and releases what is left.
@@ -113,6 +115,8 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
 
  private:
   Result<void> greet(const FrameView& frame);
+  /// Ends the session when its process does: a child of that one may have inherited the socket.
+  void watch_owner();
   void release_everything();
   /// Stops or resumes this session's work as it takes its results or not.
   void update_credit();
@@ -158,6 +162,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   std::uint32_t number_;
   std::string token_;
   wire::Channel channel_;
+  boost::asio::posix::stream_descriptor owner_;  ///< A pidfd, if it is open.
   bool greeted_ = false;
   bool paused_ = false;
   std::vector<Binding> prepared_;  ///< By number; 0 is unused.

@@ -1,10 +1,15 @@
 #include "daemon/os/fd_passing.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <boost/test/unit_test.hpp>
+#include <csignal>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -124,6 +129,43 @@ BOOST_FIXTURE_TEST_CASE(the_kernel_says_who_the_peer_is, Pair) {
   BOOST_TEST(peer.uid == ::getuid());
   BOOST_TEST(peer.gid == ::getgid());
   BOOST_TEST(!peer_credentials(-1));
+}
+
+BOOST_FIXTURE_TEST_CASE(the_end_of_the_peer_is_seen_although_a_child_keeps_its_socket, Pair) {
+  const int listening = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  BOOST_REQUIRE(::bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)) == 0);  // a name of its own
+  socklen_t size = sizeof address;
+  BOOST_REQUIRE(::getsockname(listening, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  BOOST_REQUIRE(::listen(listening, 1) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const int connected = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    (void)::connect(connected, reinterpret_cast<sockaddr*>(&address), size);
+    char go = 0;
+    if (::fork() == 0) {  // has the socket, and outlives the one who connected
+      a.reset();          // so that this one hears of the end of the test
+      (void)send(b.get(), bytes_of("x"));
+      (void)::read(b.get(), &go, 1);
+      ::_exit(0);
+    }
+    (void)::read(b.get(), &go, 1);
+    ::_exit(0);
+  }
+  b.reset();
+  UniqueFd accepted{::accept(listening, nullptr, nullptr)};
+  const auto owner = peer_pidfd(accepted.get()).value();
+  char there = 0;
+  BOOST_REQUIRE(::read(a.get(), &there, 1) == 1);
+  pollfd ends{owner.get(), POLLIN, 0};
+  BOOST_TEST(::poll(&ends, 1, 0) == 0);
+  ::kill(child, SIGKILL);
+  BOOST_TEST(::poll(&ends, 1, 30'000) == 1);
+  ::waitpid(child, nullptr, 0);
+  pollfd hangs{accepted.get(), POLLIN, 0};
+  BOOST_TEST(::poll(&hangs, 1, 0) == 0);  // the socket alone would not have said so
+  BOOST_TEST(!peer_pidfd(-1));
+  ::close(listening);
 }
 
 BOOST_AUTO_TEST_CASE(a_unique_fd_closes_what_it_owns) {
