@@ -28,6 +28,8 @@ Result<void> Sync::set_words(Transaction& tx, ObjectId object, const AuxWords& b
 
 void Sync::run(const SyncCall& call, const ItemView& item) {
   const auto done = [&]() -> Result<void> {
+    if (waits(call.code) && waiters_.find(call.owner.session, call.request()) != nullptr)
+      return fail(Errc::bad_message, "request: one of this number waits already");
     switch (call.code) {  // those that do more than one thing
       case Code::condition_wait: return wait_on_condition(call);
       case Code::condition_notify: return notify(call);

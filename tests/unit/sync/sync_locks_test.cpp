@@ -249,6 +249,21 @@ BOOST_AUTO_TEST_CASE(rows_say_who_holds_and_who_waits) {
   BOOST_TEST(sync->waiting()[0].owner.session == bob);
 }
 
+BOOST_AUTO_TEST_CASE(a_number_waits_once) {
+  const auto lock = make(ObjectType::lock), condition = make(ObjectType::condition);
+  const auto ann = session(), bob = session();
+  ask(ann, Code::acquire, lock);
+  ask(bob, Code::acquire, condition);
+  const auto bobs = start(bob, Code::acquire, lock);
+  for (const auto& [code, object] : {std::pair{Code::acquire, lock}, std::pair{Code::condition_wait, condition}}) {
+    clients[bob].heard.clear();
+    BOOST_TEST(ask(bob, code, object, With{.request = bobs}) == "!bad_message");
+  }
+  clients[bob].heard.clear();
+  ask(ann, Code::release, lock);
+  BOOST_TEST(outcome(bobs) == "0");
+}
+
 BOOST_AUTO_TEST_CASE(a_full_segment_does_not_keep_anybody_from_waiting) {
   const auto lock = make(ObjectType::lock);
   const auto ann = session(), bob = session();
