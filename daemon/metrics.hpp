@@ -42,6 +42,7 @@ struct Metrics {
   std::uint64_t store_objects = 0;
   std::uint64_t store_bytes = 0;
   std::uint64_t store_live_bytes = 0;
+  std::uint64_t store_buffer_bytes = 0;
   std::uint64_t store_waiting = 0;
 };
 
@@ -98,6 +99,7 @@ inline constexpr std::array kMetrics{
     MetricInfo{"store_objects", &Metrics::store_objects, "objects", false, "objects in the store"},
     MetricInfo{"store_bytes", &Metrics::store_bytes, "bytes", false, "memory that the store's segments take"},
     MetricInfo{"store_live_bytes", &Metrics::store_live_bytes, "bytes", false, "how much of that objects use"},
+    MetricInfo{"store_buffer_bytes", &Metrics::store_buffer_bytes, "bytes", false, "size of the buffers that sessions have open"},
 };
 
 }  // namespace taskpool

@@ -53,6 +53,19 @@ Result<void> Session::object_open(const FrameView& frame) {
   return boost::system::in_place_value;
 }
 
+Result<void> Session::buffer_open(const FrameView& frame) {
+  const auto head = decode<BufferOpen>(frame.head);
+  if (!head) {
+    core_.store.close(*this, frame.prefix.target);
+    return head.error();
+  }
+  const auto opened = core_.store.open_buffer(*this, frame.prefix.target, *head);
+  if (!opened) return opened.error();
+  const int fd = opened->memory->fd();
+  reply_with(frame.prefix.request, {{"bytes", opened->bytes}, {"created", opened->created}}, std::span{&fd, 1});
+  return boost::system::in_place_value;
+}
+
 Result<void> Session::object_close(const FrameView& frame) {
   core_.store.close(*this, frame.prefix.target);
   return boost::system::in_place_value;

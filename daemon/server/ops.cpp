@@ -31,6 +31,7 @@ constexpr std::array kOps{  // op, handler, has_fields
     OpRow{Op::nested_wait, &Session::nested_wait, false},
     OpRow{Op::log, &Session::log},
     OpRow{Op::object_open, &Session::object_open},
+    OpRow{Op::buffer_open, &Session::buffer_open},
     OpRow{Op::object_close, &Session::object_close, false},
     OpRow{Op::object_delete, &Session::object_delete, false},
     OpRow{Op::watch, &Session::watch, false},

@@ -26,6 +26,7 @@ Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& pee
       self_{std::make_shared<Session*>(this)} {
   state.number = number_;
   state.uid = peer_.uid;
+  state.pid = peer_.pid;
   if (owner) owner_.assign(owner.release());
   channel_.limit_unsent(2 * core.config.session_result_bytes);
   core_.arenas.add(number_, peer_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {

@@ -86,6 +86,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   Result<void> nested_wait(const FrameView& frame);
 
   Result<void> object_open(const FrameView& frame);
+  Result<void> buffer_open(const FrameView& frame);
   Result<void> object_close(const FrameView& frame);
   Result<void> object_delete(const FrameView& frame);
   Result<void> store(const FrameView& frame);

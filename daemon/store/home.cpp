@@ -369,6 +369,9 @@ Client* Home::client_of(std::uint64_t record) const {
 }
 
 Result<void> Home::note(Transaction& tx, std::uint64_t session, std::uint64_t request) {
+  const auto record = writer().info(tx, ObjectId{session});
+  if (!record) return record.error();
+  if (request <= record->aux[kApplied]) return {};  // it waited, and later ones were done meanwhile
   return writer().set_aux(tx, ObjectId{session}, kApplied, request);
 }
 

@@ -87,6 +87,7 @@ struct PendingFrame {
 struct ClientState {
   std::uint32_t number = 0;  ///< The session's, for people.
   std::uint32_t uid = 0;
+  std::int64_t pid = 0;  ///< Of the process that connected; for people.
   std::string token;
 
   std::vector<ObjectPtr> opened;  ///< By number; null: none.

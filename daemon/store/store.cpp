@@ -251,10 +251,15 @@ Result<Store::Opened> Store::open_name(Client& client, const ObjectOpen& head, c
   return Opened{std::move(*made), true};
 }
 
+Result<void> Store::check_number(std::uint32_t target) {
+  if (target > 0 && target <= kMaxOpened) return {};
+  return fail(Errc::bad_message, fmt::format("target: want 1 to {}", kMaxOpened));
+}
+
 Result<Store::Opened> Store::open(Client& client, std::uint32_t target, const ObjectOpen& head,
                                   const FrameView& frame) {
-  if (target == 0 || target > kMaxOpened)
-    return fail(Errc::bad_message, fmt::format("target: want 1 to {}", kMaxOpened));
+  if (const auto good = check_number(target); !good) return good.error();
+  buffers_.close(client.state.number, target);
   // The number means nothing before it is known what it is to mean: requests that already use it fail, then.
   const auto before = target < client.state.opened.size() ? client.state.opened[target] : nullptr;
   auto opened = head.object.empty() ? open_name(client, head, frame) : open_id(client, head.object);
@@ -279,7 +284,18 @@ void Store::release_number(Client& client, std::uint32_t target) {
   object->home->close(client, object);
 }
 
+Result<Buffers::Opened> Store::open_buffer(Client& client, std::uint32_t target, const BufferOpen& head) {
+  if (const auto good = check_number(target); !good) return good.error();
+  close_object(client, target);
+  return buffers_.open(client.state.number, client.state.uid, target, head, config_.store_max_bytes, unix_ms() / 1000);
+}
+
 void Store::close(Client& client, std::uint32_t target) {
+  buffers_.close(client.state.number, target);
+  close_object(client, target);
+}
+
+void Store::close_object(Client& client, std::uint32_t target) {
   if (target < client.state.opened.size() && client.state.opened[target]) release_number(client, target);
 }
 
@@ -316,6 +332,7 @@ void Store::end(Client& client) {
     std::erase_if(object->watches, [&](const auto& watch) { return watch->client == &client; });
   std::erase_if(lagging_, [&](const auto& watch) { return watch->client == &client; });
   client.state.watched.clear();
+  buffers_.end_session(client.state.number);
   const auto objects = std::exchange(client.state.opened, {});
   const auto kept = std::exchange(client.state.kept, {});
   if (frozen_) return;
@@ -352,6 +369,7 @@ std::size_t Store::named() const {
 
 void Store::measure(Metrics& metrics) const {
   metrics.store_segments = homes_.size();
+  metrics.store_buffer_bytes = buffers_.bytes();
   metrics.store_bytes = metrics.store_live_bytes = metrics.store_objects = metrics.store_waiting = 0;
   for (const auto& [key, home] : homes_) {
     const auto usage = home->writer().usage();

@@ -14,6 +14,7 @@
 
 #include "daemon/config.hpp"
 #include "daemon/metrics.hpp"
+#include "daemon/store/buffers.hpp"
 #include "daemon/store/home.hpp"
 #include "daemon/store/objects.hpp"
 #include "daemon/store/operations.hpp"
@@ -42,11 +43,13 @@ class Store {
   };
   Result<Opened> open(Client& client, std::uint32_t target, const ObjectOpen& head, const FrameView& frame);
   void close(Client& client, std::uint32_t target);
+  Result<Buffers::Opened> open_buffer(Client& client, std::uint32_t target, const BufferOpen& head);
   /// `object_delete` and `store`: in order, as soon as the objects may be changed; answered then.
   void handle(Client& client, const Prefix& prefix, std::span<const std::byte> body);
   Result<void> watch(Client& client, const FrameView& frame);
   /// Ends a watch or a wait of that number, which is answered with `cancelled`. False: there is none.
   bool cancel(Client& client, std::uint64_t request);
+  /// Objects, and after them buffers.
   Result<nlohmann::json> list(Client& client, const ObjectsRequest& request);
   Result<nlohmann::json> locks(Client& client, const LocksRequest& request);
 
@@ -81,6 +84,7 @@ class Store {
 
  private:
   // store.cpp
+  static Result<void> check_number(std::uint32_t target);
   Result<Home*> home(DomainKey key, bool make);
   Result<void> open_file(const std::string& path, DomainKey key);
   Result<DomainKey> domain_for(Client& client, const std::string& group) const;
@@ -88,8 +92,13 @@ class Store {
   Result<Opened> open_id(Client& client, const std::string& id);
   Result<Opened> open_name(Client& client, const ObjectOpen& head, const FrameView& frame);
   Result<Wanted> wanted(Client& client, const ObjectOpen& head, const FrameView& frame);
+  void close_object(Client& client, std::uint32_t target);
   void release_number(Client& client, std::uint32_t target);
   Result<ObjectPtr> opened(Client& client, std::uint32_t target) const;
+
+  // store_rows.cpp
+  /// Appends rows of a user's buffers, as far as they are asked for; true: there are more.
+  bool list_buffers(const Client& client, const ObjectsRequest& request, nlohmann::json& rows) const;
 
   // store_run.cpp
   bool run(Client& client, const Prefix& prefix, std::span<const std::byte> body);
@@ -121,6 +130,7 @@ class Store {
   os::UniqueFd lock_;
   std::map<DomainKey, std::unique_ptr<Home>> homes_;
   std::uint32_t last_number_ = 0;
+  Buffers buffers_;
   bool frozen_ = false;
 
   Effects effects_;

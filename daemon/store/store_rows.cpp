@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "daemon/store/store.hpp"
@@ -34,7 +35,43 @@ Json describe(Object& object) {
           {"sessions", std::move(sessions)}};
 }
 
+/// "buffer" where `objects` names a type, and the ids of buffers are this and their number: of the daemon that made
+/// them.
+constexpr std::string_view kBuffer = "buffer";
+
+std::string buffer_text(std::uint64_t number) { return fmt::format("{}-{}", kBuffer, number); }
+
+/// The number of a buffer's id; 0 if it is none.
+std::uint64_t parse_buffer_text(std::string_view text) {
+  std::uint64_t number = 0;
+  if (!text.starts_with(kBuffer) || text.size() < kBuffer.size() + 2 || text[kBuffer.size()] != '-') return 0;
+  const auto* const end = text.data() + text.size();
+  const auto [stop, failed] = std::from_chars(text.data() + kBuffer.size() + 1, end, number);
+  return failed == std::errc{} && stop == end ? number : 0;
+}
+
 }  // namespace
+
+bool Store::list_buffers(const Client& client, const ObjectsRequest& request, Json& rows) const {
+  if (!request.group.empty() || (!request.type.empty() && request.type != kBuffer)) return false;
+  for (const auto* const buffer : buffers_.of(client.state.uid, parse_buffer_text(request.after))) {
+    if (!request.name.empty() && buffer->name != request.name) continue;
+    if (rows.size() == request.limit) return true;
+    auto sessions = Json::array();
+    for (const auto& [session, times] : buffer->openers) sessions.push_back(session);
+    rows.push_back({{"object", buffer_text(buffer->number)},
+                    {"name", buffer->name},
+                    {"type", kBuffer},
+                    {"group", ""},
+                    {"uid", buffer->uid},
+                    {"entries", 0},
+                    {"bytes", buffer->bytes},
+                    {"version", 0},
+                    {"created", buffer->created},
+                    {"sessions", std::move(sessions)}});
+  }
+  return false;
+}
 
 Result<Json> Store::list(Client& client, const ObjectsRequest& request) {
   std::optional<DomainKey> only;
@@ -43,11 +80,15 @@ Result<Json> Store::list(Client& client, const ObjectsRequest& request) {
     if (!key) return key.error();
     only = *key;
   }
+  auto rows = Json::array();
+  if (request.type == kBuffer || parse_buffer_text(request.after) > 0) {
+    const bool more = list_buffers(client, request, rows);
+    return Json{{"objects", std::move(rows)}, {"more", more}};
+  }
   const auto type = find_object_type(request.type);
   if (!request.type.empty() && !type) return fail(Errc::bad_argument, "type: unknown");
   const auto after = parse_object_text(request.after);
   if (!request.after.empty() && !after) return fail(Errc::bad_argument, "after: not an object's id");
-  auto rows = Json::array();
   bool more = false;
   for (const auto& [key, home] : homes_) {
     if (!may_see(client, key) || (only && *only != key)) continue;
@@ -64,6 +105,7 @@ Result<Json> Store::list(Client& client, const ObjectsRequest& request) {
       rows.push_back(describe(object));
     }
   }
+  if (!more) more = list_buffers(client, request, rows);
   return Json{{"objects", std::move(rows)}, {"more", more}};
 }
 
@@ -83,6 +125,7 @@ Result<Json> Store::locks(Client& client, const LocksRequest& request) {
       const auto* const session = kept->client_of(owner.session);
       Json row{{"thread", owner.thread}, {"since_ms", since_ms == 0 || since_ms > now ? 0 : now - since_ms}};
       row["session"] = session == nullptr ? Json() : Json(session->state.number);  // null: it has not resumed yet
+      row["pid"] = session == nullptr ? Json() : Json(session->state.pid);
       return row;
     };
     for (const auto& holding : home->sync().holdings()) {
