@@ -121,7 +121,7 @@ class Barriers(WaitStory):
         waits = self.arrive(barrier)
 
         def act():
-            mine = Party(self.daemon).open("barrier", "actor")
+            mine = Party(self.daemon).open("barrier", "actor", parties=2)
             return str(mine.end(self.arrive(mine)))
 
         child = self.child(act)
@@ -159,14 +159,17 @@ class Queues(WaitStory):
         for request in (requests[0], requests[2]):
             self.assertIsNone(queue.end(request))
 
-    def test_clearing_a_full_one_lets_puts_go_on(self):
-        queue = self.party().open("queue", "cleared", maxsize=1)
-        queue.put("old")
-        request = queue.begin("queue_put", "new", Int(FOR_EVER))
-        eventually(lambda: lock_rows(queue.store.session)["cleared"]["waiters"], "it waits")
-        self.party().open("queue", "cleared").op("clear")
-        queue.end(request)
-        self.assertEqual(queue.get_item(), "new")
+    def test_one_that_is_held_for_a_reader_makes_everybody_wait(self):
+        queue, reader, other = (self.party().open("queue", "held", maxsize=1) for _ in range(3))
+        gets = queue.begin("queue_get", Int(FOR_EVER))
+        eventually(lambda: lock_rows(reader.store.session)["held"]["waiters"], "it waits")
+        reader.op("hold", Int(FOR_EVER))
+        puts = other.begin("queue_put", "late", Int(FOR_EVER))
+        self.assertFalse(other.has_ended(puts, within=0.05))
+        self.assertFalse(queue.has_ended(gets))
+        reader.op("unhold")
+        other.end(puts)
+        self.assertEqual(queue.end(gets), "late")
 
     def test_a_large_item_goes_through_the_arena(self):
         queue = self.party().open("queue", "large")

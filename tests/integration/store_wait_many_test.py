@@ -1,14 +1,13 @@
 #!/usr/bin/python3
 """Ten thousand who wait, and how fair and how cheap that is."""
 
-import os
 import time
 import unittest
 
 from story import eventually
 from store import QUIET, Int, operation
 from store_wait_locks_test import WaitStory
-from sync import FOR_EVER, TRY, Party, lock_rows
+from sync import FOR_EVER, TRY, Party
 from wire import SANITIZED, encode
 
 MANY = 2_000 if SANITIZED else 10_000
@@ -28,7 +27,7 @@ class Many(WaitStory):
         return self.daemon.counter("store_waiting")
 
     def test_a_lock_goes_through_all_of_them_in_order(self):
-        mine, other = self.party().open("lock", "m"), self.party().open("lock", "m")
+        mine, other = self.party().open("lock", "many"), self.party().open("lock", "many")
         mine.acquire()
         requests = self.begin_many(other, "acquire", Int(1), Int(FOR_EVER))
         eventually(lambda: self.waiting() == MANY, "all wait")
@@ -41,28 +40,27 @@ class Many(WaitStory):
         eventually(lambda: mine.is_free() == (1, 0), "all had it")
 
     def test_an_event_wakes_all_of_them_while_others_are_served(self):
-        event = self.party().open("event", "m")
+        event = self.party().open("event", "many waits")
         requests = self.begin_many(event, "event_wait", Int(FOR_EVER))
         eventually(lambda: self.waiting() == MANY, "all wait")
-        other = self.party().open("event", "m")
+        other = self.party().open("event", "many waits")
         other.op("event_set")
         other.op("event_clear")
         self.assertEqual([event.store.session.receive("store_reply").request for _ in requests], list(requests))
         self.assertEqual(self.waiting(), 0)
 
     def test_a_condition_hands_its_lock_to_all_of_them(self):
-        mine, other = self.party().open("condition", "m"), self.party()
-        threads = [other.open("condition", "m") for _ in range(1)]
+        mine, other = (self.party().open("condition", "many threads") for _ in range(2))
         requests = []
         for thread in range(200):
-            threads[0].acquire(thread=thread)
-            requests.append(threads[0].begin_wait(thread=thread))
+            other.acquire(thread=thread)
+            requests.append(other.begin_wait(thread=thread))
         mine.acquire()
         self.assertEqual(mine.notify(-1), 200)
         mine.release()
         for thread, request in enumerate(requests):
-            self.assertEqual(threads[0].end(request), [1, 0])
-            threads[0].release(thread=thread)
+            self.assertEqual(other.end(request), [1, 0])
+            other.release(thread=thread)
 
     def test_their_deadlines_pass(self):
         mine, other = self.party().open("lock", "d"), self.party().open("lock", "d")
