@@ -176,21 +176,39 @@ Result<void> Home::set_up(Transaction& tx, ObjectId id, Client& client, const Wa
   return {};
 }
 
+template <class F>
+auto Home::with_work(ObjectId own, F&& change) -> decltype(change()) {
+  for (int attempt = 0;; ++attempt) {
+    auto done = change();
+    if (done || done.error().errc() != Errc::busy || attempt == 2) return done;
+    for (const auto id : {ObjectId::names, own})
+      for (;;) {
+        const auto worked = id == ObjectId::none ? Result<bool>{true} : writer().work(id, kSteps);
+        if (!worked) return worked.error();
+        if (*worked) break;
+      }
+  }
+}
+
 Result<ObjectPtr> Home::make(Client& client, const Wanted& wanted) {
   if (objects_.size() >= store_.config().store_max_objects)
     return fail(Errc::limit_reached, fmt::format("store_max_objects: {} has {}", domain_text(key()), objects_.size()));
   const auto record = wanted.name.empty() ? record_of(client) : ObjectId::none;
   if (!record) return record.error();
-  auto tx = begin();
-  const auto info = writer().create_object(tx, {.type = wanted.type,
-                                                .flags = wanted.name.empty() ? kAnonymous : std::uint8_t{0},
-                                                .owner_uid = client.state.uid,
-                                                .created = unix_ms() / 1000});
+  const auto info = with_work(*record, [&]() -> Result<ObjectInfo> {
+    auto tx = begin();
+    auto made = writer().create_object(tx, {.type = wanted.type,
+                                            .flags = wanted.name.empty() ? kAnonymous : std::uint8_t{0},
+                                            .owner_uid = client.state.uid,
+                                            .created = unix_ms() / 1000});
+    if (!made) return made;
+    if (const auto done = set_up(tx, made->id, client, wanted); !done) return done.error();
+    if (*record != ObjectId::none)
+      if (const auto done = note_pin(tx, *record, made->id, true); !done) return done.error();
+    if (const auto done = tx.commit(); !done) return done.error();
+    return made;
+  });
   if (!info) return info.error();
-  if (const auto done = set_up(tx, info->id, client, wanted); !done) return done.error();
-  if (*record != ObjectId::none)
-    if (const auto done = note_pin(tx, *record, info->id, true); !done) return done.error();
-  if (const auto done = tx.commit(); !done) return done.error();
   auto object = std::make_shared<Object>();
   object->home = this;
   object->id = info->id;
@@ -210,15 +228,16 @@ Result<ObjectPtr> Home::make(Client& client, const Wanted& wanted) {
 
 Result<void> Home::remove(const ObjectPtr& object) {
   if (object->gone) return {};
-  {
+  const auto removed = with_work(ObjectId::none, [&]() -> Result<void> {
     auto tx = begin();
     if (!object->name.empty()) {
       const auto erased = writer().erase(tx, ObjectId::names, text_key(object->name));
       if (!erased) return erased.error();
     }
     if (const auto done = writer().remove(tx, object->id); !done) return done;
-    if (const auto done = tx.commit(); !done) return done;
-  }
+    return tx.commit();
+  });
+  if (!removed) return removed;
   sync_.forget_object(object->id);
   collector_.forget(object);
   expiry_.forget(object->id);
@@ -273,9 +292,12 @@ Result<void> Home::open(Client& client, const ObjectPtr& object) {
   if (object->name.empty()) {
     const auto record = record_of(client);
     if (!record) return record.error();
-    auto tx = begin();
-    if (const auto done = note_pin(tx, *record, object->id, true); !done) return done;
-    if (const auto done = tx.commit(); !done) return done;
+    const auto noted = with_work(*record, [&]() -> Result<void> {
+      auto tx = begin();
+      if (const auto done = note_pin(tx, *record, object->id, true); !done) return done;
+      return tx.commit();
+    });
+    if (!noted) return noted;
   }
   object->openers.emplace(&client, 1);
   collector_.shade(object);
@@ -407,6 +429,7 @@ void Home::want_work() { store_.want_work(); }
 
 void Home::start_work(const ObjectPtr& object) {
   if (object->working) return;
+  object->work_error.reset();
   object->working = true;
   working_.push_back(object);
   want_work();
@@ -421,6 +444,7 @@ bool Home::work() {
       continue;
     }
     object->working = false;
+    if (!done) object->work_error = done.error();
     working_.erase(working_.begin() + static_cast<std::ptrdiff_t>(index));
     if (object->doomed) {
       object->doomed = false;

@@ -120,6 +120,10 @@ class Home final : public SyncHost {
   std::uint64_t unix_ms() override;
 
  private:
+  /// Makes a small change to the names or a session's record. If those have to grow for it, that is done at once: they
+  /// have few entries beside other objects.
+  template <class F>
+  auto with_work(ObjectId own, F&& change) -> decltype(change());
   Result<void> set_up(Transaction& tx, ObjectId id, Client& client, const Wanted& wanted);
   Result<void> note_pin(Transaction& tx, ObjectId record, ObjectId object, bool is_open);
   void restore_entries(const ObjectPtr& object);

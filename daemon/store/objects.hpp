@@ -5,6 +5,7 @@
 #include <deque>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -59,10 +60,11 @@ struct Object {
 
   // Who keeps it from being written
   std::unordered_map<Client*, std::chrono::steady_clock::time_point> holds;  ///< Until when.
-  bool working = false;                                                      ///< Work in slices is under way.
-  bool walked = false;                                                       ///< The collector is in the middle of it.
-  bool doomed = false;                                                       ///< To be removed when the work is done.
-  std::vector<Client*> blocked;  ///< Sessions whose next request waits for it.
+  std::optional<Error> work_error;  ///< It could not be done: whoever asked for it is told.
+  bool working = false;             ///< Work in slices is under way.
+  bool walked = false;              ///< The collector is in the middle of it.
+  bool doomed = false;              ///< To be removed when the work is done.
+  std::vector<Client*> blocked;     ///< Sessions whose next request waits for it.
 
   std::vector<std::shared_ptr<Watch>> watches;
 

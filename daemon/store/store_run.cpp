@@ -150,6 +150,7 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
     if (!done) {
       give_up();
       if (done.error().errc() != Errc::busy) return refuse(done.error());
+      if (object->work_error) return refuse(*std::exchange(object->work_error, std::nullopt));
       home.start_work(object);
       return block(client, object);
     }
