@@ -60,6 +60,7 @@ struct Object {
 
   // Who keeps it from being written
   std::unordered_map<Client*, std::chrono::steady_clock::time_point> holds;  ///< Until when.
+  std::uint32_t work_rounds = 0;    ///< How often in a row it was wanted, and then still was not enough.
   std::optional<Error> work_error;  ///< It could not be done: whoever asked for it is told.
   bool working = false;             ///< Work in slices is under way.
   bool walked = false;              ///< The collector is in the middle of it.

@@ -184,34 +184,32 @@ Result<Store::Opened> Store::open_id(Client& client, const std::string& id) {
   return Opened{object, false};
 }
 
-Result<Wanted> Store::wanted(Client& client, const ObjectOpen& head, const FrameView& frame) {
+Result<Wanted> Store::wanted(Client& client, ObjectType type, const ObjectOpen& head, const FrameView& frame) {
   const auto refuse = [](const char* field, const char* why) {
     return fail(Errc::bad_argument, fmt::format("{}: {}", field, why));
   };
-  const auto type = find_object_type(head.type);
-  if (!type || *type == ObjectType::session) return refuse("type", "unknown");
-  Wanted wanted{.type = *type,
+  Wanted wanted{.type = type,
                 .name = head.name,
                 .maxsize = head.maxsize,
                 .value = head.value,
                 .parties = head.parties,
                 .action = head.action};
-  if (*type == ObjectType::barrier && head.parties == 0) return refuse("parties", "want at least 1");
-  if (*type == ObjectType::array) {
+  if (type == ObjectType::barrier && head.parties == 0) return refuse("parties", "want at least 1");
+  if (type == ObjectType::array) {
     if (head.typecode == Encoding::none) return refuse("typecode", "missing");
     if (head.length == 0 || head.length > kMaxArrayWords)
       return refuse("length", head.length == 0 ? "want at least 1" : "more than an array has; use a buffer");
     wanted.typecode = head.typecode;
     wanted.length = head.length;
   }
-  if (*type == ObjectType::condition && head.lock != 0) {
+  if (type == ObjectType::condition && head.lock != 0) {
     const auto lock = opened(client, head.lock);
     if (!lock) return lock.error();
     if ((*lock)->type != ObjectType::lock && (*lock)->type != ObjectType::rlock) return wrong_type(**lock, "lock");
     wanted.lock = *lock;
   }
   if (frame.body.empty()) return wanted;
-  if (*type != ObjectType::value) return fail(Errc::bad_message, "body: only a value begins with one");
+  if (type != ObjectType::value) return fail(Errc::bad_message, "body: only a value begins with one");
   const auto& prefix = frame.prefix;
   if (const auto good = check_single(prefix.flags, prefix.encoding, prefix.count, frame.body); !good)
     return good.error();
@@ -230,22 +228,25 @@ Result<Wanted> Store::wanted(Client& client, const ObjectOpen& head, const Frame
 }
 
 Result<Store::Opened> Store::open_name(Client& client, const ObjectOpen& head, const FrameView& frame) {
-  auto wanted = this->wanted(client, head, frame);
-  if (!wanted) return wanted.error();
-  auto key = domain_for(client, head.group);
+  const auto type = find_object_type(head.type);
+  if (!type || *type == ObjectType::session) return fail(Errc::bad_argument, "type: unknown");
+  const auto key = domain_for(client, head.group);
   if (!key) return key.error();
-  if (wanted->lock && wanted->lock->home->key() != *key)
-    return fail(Errc::bad_argument, "lock: it belongs to another user or group");
-  const bool makes = head.create != Create::never;
-  const auto found = home(*key, makes);
-  if (!found) return found.error();
-  const auto known = *found == nullptr || head.name.empty() ? nullptr : (*found)->find_name(head.name);
+  const auto there = home(*key, false);
+  if (!there) return there.error();
+  const auto known = *there == nullptr || head.name.empty() ? nullptr : (*there)->find_name(head.name);
   if (known) {
     if (head.create == Create::exclusive) return fail(Errc::object_exists, "name: " + head.name);
-    if (known->type != wanted->type) return wrong_type(*known, name(wanted->type));
+    if (known->type != *type) return wrong_type(*known, name(*type));
     return Opened{known, false};
   }
-  if (!makes) return no_object(head.name);
+  if (head.create == Create::never) return no_object(head.name);
+  const auto wanted = this->wanted(client, *type, head, frame);
+  if (!wanted) return wanted.error();
+  if (wanted->lock && wanted->lock->home->key() != *key)
+    return fail(Errc::bad_argument, "lock: it belongs to another user or group");
+  const auto found = home(*key, true);
+  if (!found) return found.error();
   auto made = (*found)->make(client, *wanted);
   if (!made) return made.error();
   return Opened{std::move(*made), true};

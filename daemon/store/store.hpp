@@ -91,7 +91,7 @@ class Store {
   static bool may_see(const Client& client, DomainKey key);
   Result<Opened> open_id(Client& client, const std::string& id);
   Result<Opened> open_name(Client& client, const ObjectOpen& head, const FrameView& frame);
-  Result<Wanted> wanted(Client& client, const ObjectOpen& head, const FrameView& frame);
+  Result<Wanted> wanted(Client& client, ObjectType type, const ObjectOpen& head, const FrameView& frame);
   void close_object(Client& client, std::uint32_t target);
   void release_number(Client& client, std::uint32_t target);
   Result<ObjectPtr> opened(Client& client, std::uint32_t target) const;

@@ -13,6 +13,9 @@ namespace {
 constexpr std::size_t kMaxPendingBytes = 4u << 20;
 constexpr std::size_t kFrameCost = 128;
 
+/// A write that is not possible after so much work on its object never is.
+constexpr std::uint32_t kMostRounds = 100;
+
 bool is_quiet(const Prefix& prefix) { return (prefix.flags & kQuiet) != 0; }
 
 /// The code of the first operation, if there is one: `unhold` does not wait behind others.
@@ -151,9 +154,14 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
       give_up();
       if (done.error().errc() != Errc::busy) return refuse(done.error());
       if (object->work_error) return refuse(*std::exchange(object->work_error, std::nullopt));
+      if (++object->work_rounds > kMostRounds) {
+        object->work_rounds = 0;
+        return refuse(fail(Errc::internal, "work on the object does not help"));
+      }
       home.start_work(object);
       return block(client, object);
     }
+    object->work_rounds = 0;
     if (operations.done()) break;
     ++index;
     operation = operations.next();

@@ -224,7 +224,10 @@ Result<std::optional<EntryView>> newest_entry(Record& record) {
   }
   const std::uint64_t slots = slots_of(record.core, table);
   if (!ages || !ages->is_done) {
-    if (slots > kInlineSteps) return fail(Errc::busy, "dict: its entries are sorted by age");
+    if (slots > kInlineSteps) {
+      if (!ages) ages = std::make_unique<Ages>();  // Writer::work() sees that it is wanted
+      return fail(Errc::busy, "dict: its entries are sorted by age");
+    }
     scan_ages(record, SIZE_MAX);
   }
   // Entries that are gone may be dropped here for good: abort() drops all of it.

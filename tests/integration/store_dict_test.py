@@ -120,7 +120,7 @@ class Dicts(StoreStory):
         self.assertEqual(d.op("pop", key_argument("big")), data)
         self.refused("body_too_large", d.set, "a", b"x" * 65537)
         self.refused("body_too_large", d.set, "a", Value(None, BYTES, place=(segment, 64, (8 << 20) + 1)))
-        self.refused("bad_message", d.set, "a", Value(None, BYTES, place=(segment, 64, 8 << 20)))  # behind its end
+        self.refused("bad_message", d.set, "a", Value(None, BYTES, place=(segment, (16 << 20) - 64, 100)))  # behind its end
         self.refused("bad_message", d.set, "a", Value(None, BYTES, place=(9, 64, 100000)))
         self.refused("bad_message", d.set, "a", Value(None, BYTES, place=(segment, 60, 100000)))
         self.assertEqual(d.op("len"), 0)

@@ -241,7 +241,7 @@ class Holding(StoreStory):
 
 
 class Full(StoreStory):
-    config = 'store_max_bytes = "2MiB"\nstore_max_objects = 20'
+    config = 'store_max_bytes = "2MiB"'
 
     def test_at_the_bound_a_write_fails_and_what_was_there_stays(self):
         d = self.store.open("dict", "full")
@@ -264,6 +264,10 @@ class Full(StoreStory):
         d.op("clear")
         d.set("again", data)
         d.delete()
+
+
+class ManyObjects(StoreStory):
+    config = "store_max_objects = 20"
 
     def test_objects_have_a_bound_too(self):
         made = []
@@ -293,7 +297,7 @@ class FullFileSystem(unittest.TestCase):
         daemon = Daemon()
         folder = os.path.join(daemon.directory, "store")
         os.mkdir(folder, 0o700)
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=False).returncode != 0:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "none", folder], check=False).returncode != 0:
             self.skipTest("may not mount")
         self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
         daemon.write_config(f'store_dir = "{folder}"')

@@ -210,8 +210,8 @@ class Restarts(unittest.TestCase):
                     if len(sent) == limit:
                         self.daemon.process.send_signal(signal.SIGKILL)
                     if len(sent) % 50 == 0:
-                        store.results(sent[0])
-                        acknowledged = max(acknowledged, number - len(sent) + 1)
+                        store.results(sent[-50])
+                        acknowledged = number - 49
             except (OSError, EOFError):
                 pass
             self.daemon.wait()
