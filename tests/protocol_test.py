@@ -40,6 +40,23 @@ class Protocol(unittest.TestCase):
         rows = re.findall(r"^\| `(\w+)` \|", section("4. Errors"), re.M)
         self.assertEqual(sorted(rows), sorted(codes[1:]))
 
+    def test_the_table_of_the_stores_operations_is_that_of_the_code(self):
+        code = (PROTO / "store_ops.hpp").read_text()
+        numbers, number = {}, 0
+        for entry in re.search(r"enum class Code[^{]*{(.*?)};", code, re.S).group(1).split(","):
+            if not entry.strip():
+                continue
+            name, _, value = entry.strip().partition(" = ")
+            number = int(value) if value else number + 1
+            numbers[name] = number
+        rows = re.findall(r'OperationInfo{Code::(\w+),\s+"(\w+)",\s+([^{}"]*),\s+Kind::(\w+),\s+"([^"]*)",\s+"([^"]*)"'
+                          r"(,\s+true)?}", code)
+        self.assertEqual(len(rows), code.count("OperationInfo{Code::"))
+        coded = {(numbers[name], wire, kind + (", waits" if waits else ""), arguments, results)
+                 for name, wire, _, kind, arguments, results, waits in rows}
+        told = re.findall(r"^\| (\d+) \| `(\w+)` \| [^|]* \| ((?:read|write|control)[^|]*?) \| ([^|]*?) *\| ([^|]*?) *\|", TEXT, re.M)
+        self.assertEqual({(int(number), *rest) for number, *rest in told}, coded)
+
     def test_the_frames_that_it_shows_are_the_golden_ones(self):
         shown = re.findall(r"^```golden (\w+)\n(.*?)^```$", TEXT, re.M | re.S)
         self.assertGreater(len(shown), 0)

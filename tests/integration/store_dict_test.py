@@ -210,7 +210,7 @@ class Batches(StoreStory):
 class TimeToLive(StoreStory):
     def test_an_entry_ends_by_itself(self):
         d = self.store.open("dict")
-        d.set("short", 1, 50)
+        d.set("short", 1, 1000)
         d.set("long", 2, 100_000)
         d.set("kept", 3)
         self.assertEqual(d.get("short"), 1)
@@ -223,9 +223,9 @@ class TimeToLive(StoreStory):
         d = self.store.open("dict")
         d.set("a", 1, 40)
         d.set("a", 2)
-        d.set("b", 1, 40)
+        d.set("b", 1, 5000)
         d.op("expire", key_argument("b"), Int(-1))
-        d.set("c", 1, 40)
+        d.set("c", 1, 1000)
         d.op("incr", key_argument("c"), 1)
         d.set("d", 1)
         d.op("expire", key_argument("d"), Int(40))

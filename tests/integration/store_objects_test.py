@@ -84,7 +84,7 @@ class Names(StoreStory):
 
 
 class Lives(StoreStory):
-    config = 'session_grace = "100ms"'
+    config = 'session_grace = "1s"'
 
     def ids(self):
         return {row["object"] for row in self.store.session.ask("objects", {"limit": 1000})["objects"]}
