@@ -21,6 +21,7 @@ void payload(Report& report);
 void idle(Report& report);
 void cold_start(Report& report);
 void exec(Report& report);
+void python(Report& report);
 void store_get(Report& report);
 void store_list(Report& report);
 void store_recovery(Report& report);
@@ -45,6 +46,7 @@ inline constexpr std::array kFigures{
     Figure{"idle", "a daemon with nothing to do", &idle},
     Figure{"cold_start", "from nothing to a first result", &cold_start},
     Figure{"exec", "taskpool map --exec true", &exec},
+    Figure{"python", "the Python package beside multiprocessing", &python},
     Figure{"store_get", "look-ups in the store beside a private hash map", &store_get},
     Figure{"store_list", "changes of a list of a million items", &store_list},
     Figure{"store_recovery", "memory and recovery of a million entries", &store_recovery},

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from _signal import pthread_sigmask  # without the names that signal's own makes of the old mask, each time
 from typing import Any, Callable, Protocol, Sequence
 
 from . import autostart, wire
@@ -52,14 +53,14 @@ class _Uninterrupted:
         self._is_main = threading.current_thread() is threading.main_thread()
         if self._is_main:
             try:
-                signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+                pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
             except BaseException:  # a handler that had been waiting
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+                pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
                 raise
 
     def __exit__(self, *_: object) -> None:
         if self._is_main:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+            pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
 
 
 class _Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multiprocessing.context import (AuthenticationError, BaseContext, BufferTooShort, ProcessError, TimeoutError,
+from multiprocessing.context import (AuthenticationError, BaseContext, BufferTooShort, ProcessError, TimeoutError,  # type: ignore[attr-defined]
                                      assert_spawning, get_spawning_popen, reduction, set_spawning_popen)
 from typing import Any, Callable, Iterable
 
@@ -25,7 +25,7 @@ class TaskpoolContext(BaseContext):
     _name = START_METHOD
     Process = Process
 
-    def Pool(self, processes: int | None = None, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = (),
+    def Pool(self, processes: int | None = None, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = (),  # type: ignore[override]
              maxtasksperchild: int | None = None, **options: Any) -> PoolType:
         """Returns a process pool object."""
         return PoolType(processes, initializer, initargs, maxtasksperchild, self, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 from multiprocessing.context import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
-from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
+from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
 
 __all__ = ["AuthenticationError", "BufferTooShort", "Cancelled", "DaemonError", "DaemonGone", "MaybeEncodingError",
@@ -136,7 +136,7 @@ def from_head(head: dict[str, Any], trusted: bool) -> BaseException:
     if code == "task_failed" and fields.get("type"):
         detail = f"{fields['type']}: {detail}"
     if code == "not_encodable" and "type" in fields:
-        error = MaybeEncodingError("", "")
+        error = MaybeEncodingError("", "")  # type: ignore[misc]
         error.exc, error.value = fields["type"], detail
         return error
     kind = _CLASSES.get(code, DaemonError)

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 import weakref
-from multiprocessing.managers import BaseProxy, MakeProxyType, Namespace, RemoteError, Token
+from multiprocessing.managers import BaseProxy, MakeProxyType, Namespace, RemoteError, Token  # type: ignore[attr-defined]
 from typing import Any, Callable, Iterable, Iterator
 
 from . import store
@@ -355,7 +355,7 @@ class ListProxy(StoreProxy):
 
     __rmul__ = __mul__
 
-    def __iadd__(self, other: Iterable[Any]) -> ListProxy:
+    def __iadd__(self, other: Iterable[Any]) -> ListProxy:  # type: ignore[misc]
         self.extend(other)
         return self
 
@@ -749,7 +749,7 @@ class SyncManager(BaseManager):
             self._stop_server = self.__dict__.pop("shutdown")
         return super()._create(typeid, *args, **kwds)  # type: ignore[misc]
 
-    def shutdown(self) -> None:
+    def shutdown(self) -> None:  # type: ignore[override]
         """Ends the objects that this manager made, wherever they are in use."""
         for reference in self._made:
             proxy = reference()

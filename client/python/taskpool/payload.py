@@ -71,7 +71,7 @@ class _Beside:
         self.buffer = pickle.PickleBuffer(value)
         self.rebuild = (_restore_array, value.typecode) if isinstance(value, array.array) else (type(value),)
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: int) -> Any:  # type: ignore[override]
         return self.rebuild[0], (*self.rebuild[1:], self.buffer)
 
 
@@ -139,7 +139,7 @@ class _Pickler(pickle.Pickler):
     """With multiprocessing's reducers, which send descriptors along."""
 
     dispatch_table = collections.ChainMap(
-        reduction.ForkingPickler._extra_reducers, copyreg.dispatch_table)  # type: ignore[attr-defined]
+        reduction.ForkingPickler._extra_reducers, copyreg.dispatch_table)  # type: ignore[arg-type, attr-defined]
 
 
 def _dumps_hard(value: Any, callback: Callable[[Any], Any] | None) -> bytes:

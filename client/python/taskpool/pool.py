@@ -6,7 +6,7 @@ import itertools
 import os
 import warnings
 import weakref
-from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool
+from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool  # type: ignore[attr-defined]
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from . import client, wire, workers

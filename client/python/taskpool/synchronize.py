@@ -17,7 +17,7 @@ from multiprocessing.synchronize import SemLock
 from typing import Any, Callable
 
 try:
-    from . import _native
+    from . import _native  # type: ignore[attr-defined]
 except ImportError:
     _native = None  # type: ignore[assignment]
 
@@ -419,10 +419,10 @@ if _native is not None:
             return f"<Barrier at {id(self):#x}: waiters={self.n_waiting}/{self.parties}{', broken' if self.broken else ''}>"
 
 else:
-    Barrier = multiprocessing.synchronize.Barrier  # type: ignore[misc]
-    BoundedSemaphore = multiprocessing.synchronize.BoundedSemaphore  # type: ignore[misc]
-    Condition = multiprocessing.synchronize.Condition  # type: ignore[misc]
-    Event = multiprocessing.synchronize.Event  # type: ignore[misc]
-    Lock = multiprocessing.synchronize.Lock  # type: ignore[misc]
-    RLock = multiprocessing.synchronize.RLock  # type: ignore[misc]
-    Semaphore = multiprocessing.synchronize.Semaphore  # type: ignore[misc]
+    Barrier = multiprocessing.synchronize.Barrier  # type: ignore[assignment, misc]
+    BoundedSemaphore = multiprocessing.synchronize.BoundedSemaphore  # type: ignore[assignment, misc]
+    Condition = multiprocessing.synchronize.Condition  # type: ignore[assignment, misc]
+    Event = multiprocessing.synchronize.Event  # type: ignore[assignment, misc]
+    Lock = multiprocessing.synchronize.Lock  # type: ignore[assignment, misc]
+    RLock = multiprocessing.synchronize.RLock  # type: ignore[assignment, misc]
+    Semaphore = multiprocessing.synchronize.Semaphore  # type: ignore[assignment, misc]

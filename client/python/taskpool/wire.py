@@ -39,7 +39,7 @@ class Frame(NamedTuple):
     flags: int
     request: int
     target: int
-    count: int
+    count: int  # type: ignore[assignment]
     encoding: int
     head: bytes
     body: bytes

@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable
 
 try:
-    from .. import _native
+    from .. import _native  # type: ignore[attr-defined]
 except ImportError:
     _native = None  # type: ignore[assignment]
 

@@ -52,7 +52,7 @@ def write(preparation: dict[str, Any], content: Any, birth: int | None = None) -
     if birth is not None:
         collector.fds.append(birth)
     out = io.BytesIO()
-    context.set_spawning_popen(collector)
+    context.set_spawning_popen(collector)  # type: ignore[arg-type]
     try:
         reduction.dump(preparation, out)
         _dump(content, out)

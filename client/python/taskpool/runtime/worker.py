@@ -195,7 +195,7 @@ class Worker:
         elif is_single:
             items = (body,)
         else:
-            items = wire.unpack(frame.count, body)
+            items = wire.unpack(frame.count, body)  # type: ignore[arg-type]
         claim, finish = self._page.claim, self._page.finish
         for item in items:
             if claim(ticket):

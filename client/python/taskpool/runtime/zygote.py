@@ -20,7 +20,7 @@ from .. import wire
 from . import page
 
 try:
-    from .. import _native
+    from .. import _native  # type: ignore[attr-defined]
 except ImportError:
     _native = None  # type: ignore[assignment]
 
@@ -196,8 +196,17 @@ def list_functions(module: Any) -> list[dict[str, str]]:
 
 
 def preload() -> None:
-    """What every worker needs, so that they find it imported."""
-    from . import setup, worker  # noqa: F401
+    """What every worker needs, and what the main modules that they import are likely to: found imported, it costs them neither
+    time nor memory of their own."""
+    import multiprocessing.managers
+    import multiprocessing.queues
+    import multiprocessing.synchronize
+    import random
+
+    from .. import client, context, managers, pool, synchronize
+    from . import setup, worker
+
+    del client, context, managers, pool, random, setup, synchronize, worker
 
 
 def make_page() -> tuple[int, mmap.mmap]:
