@@ -18,15 +18,24 @@ std::uint64_t word_at(const std::byte* base, std::size_t field, std::memory_orde
   return load_word(base + field, order);
 }
 
+/// How much memory exists, of the `bound` that there can be.
+std::size_t load_used(const std::byte* memory, std::size_t bound) {
+  const std::uint64_t used = word_at(memory, offsetof(SegmentHeader, used_bytes), kAcquire);
+  return std::clamp<std::uint64_t>(used, kMinSegmentBytes / 2, bound);
+}
+
 /// One attempt's way through memory that may be anything: every step is checked against what exists.
 struct Walk {
   const std::byte* memory;
-  std::size_t used;  ///< As of the beginning of the attempt: what is live now lies below it.
+  std::size_t bound;
   std::uint32_t owner_uid;
+  mutable std::size_t used = load_used(memory, bound);
 
   /// The block's first byte, if a header fits there.
   const std::byte* block(Reference reference) const {
     const std::uint64_t offset = reference.offset();
+    // The slab may be younger than the attempt. It is not younger than the reference.
+    if (offset > used - sizeof(BlockHeader)) used = load_used(memory, bound);
     return offset <= used - sizeof(BlockHeader) ? memory + offset : nullptr;
   }
   /// True if `bytes` from the block's start on exist.
@@ -233,10 +242,7 @@ std::string_view Segment::domain() const {
   return {text, strnlen(text, kMaxDomainBytes)};
 }
 
-std::size_t Segment::used_bytes() const {
-  const std::uint64_t used = word_at(memory_, offsetof(SegmentHeader, used_bytes), kAcquire);
-  return std::clamp<std::uint64_t>(used, kMinSegmentBytes / 2, bytes_);
-}
+std::size_t Segment::used_bytes() const { return load_used(memory_, bytes_); }
 
 Result<ObjectView> Segment::find(std::uint64_t offset, ObjectId id) const {
   const auto unknown = [&] {
@@ -279,7 +285,7 @@ Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> in
     Reference root;
     if (!load_root(object, Shape::dict, root, code)) return {code};
     if (!root) return {ReadCode::absent};
-    const Walk walk{memory_, used_bytes(), owner_uid_};
+    const Walk walk{memory_, bytes_, owner_uid_};
     std::uint64_t slots = 0;
     const std::byte* first = find_slots(walk, root, slots);
     bool is_sound = first != nullptr;
@@ -328,7 +334,7 @@ Read Segment::list_get(const ObjectView& object, std::uint64_t index, std::span<
     Reference root;
     if (!load_root(object, Shape::list, root, code)) return {code};
     if (!root) return {ReadCode::absent};
-    const Walk walk{memory_, used_bytes(), owner_uid_};
+    const Walk walk{memory_, bytes_, owner_uid_};
     const Leaf leaf = find_leaf(walk, root, object.id, index);
     if (leaf.items == nullptr) {
       if (is_root(object, root)) return {leaf.is_beyond ? ReadCode::absent : ReadCode::damaged};
@@ -355,7 +361,7 @@ Read Segment::value_get(const ObjectView& object, std::span<std::byte> into) con
     if (!load_root(object, Shape::value, root, code)) return {code};
     if (!root) return {ReadCode::absent};
     EntryPlace entry;
-    if (!find_entry({memory_, used_bytes(), owner_uid_}, root, object.id, entry)) {
+    if (!find_entry({memory_, bytes_, owner_uid_}, root, object.id, entry)) {
       if (is_root(object, root)) return {ReadCode::damaged};
       continue;
     }
@@ -371,7 +377,7 @@ ReadCode Segment::array_get(const ObjectView& object, std::uint64_t first, std::
     Reference root;
     if (!load_root(object, Shape::array, root, code)) return code;
     if (!root) return into.empty() && first == 0 ? ReadCode::found : ReadCode::absent;
-    const Walk walk{memory_, used_bytes(), owner_uid_};
+    const Walk walk{memory_, bytes_, owner_uid_};
     const std::byte* block = find_block(walk, root, object.id, BlockKind::words);
     const std::uint64_t bytes =
         block != nullptr ? BlockAbout::unpack(word_at(block, offsetof(BlockHeader, about))).value_bytes : 0;
@@ -428,7 +434,7 @@ ReadCode Segment::scan(const ObjectView& object, Cursor& cursor, std::size_t max
     if (!load_root(object, Shape::dict, root, code)) return code;
     if (!root) return ReadCode::absent;
     if (cursor.table != root.word) cursor = {root.word, 0};
-    const Walk walk{memory_, used_bytes(), owner_uid_};
+    const Walk walk{memory_, bytes_, owner_uid_};
     std::uint64_t slots = 0;
     const std::byte* first = find_slots(walk, root, slots);
     if (first == nullptr) {
@@ -436,15 +442,24 @@ ReadCode Segment::scan(const ObjectView& object, Cursor& cursor, std::size_t max
       continue;
     }
     std::uint64_t position = cursor.position;
-    for (; position < slots && page.entries.size() - entries_before < max_entries &&
+    ReadCode met = ReadCode::found;
+    for (; met == ReadCode::found && position < slots && page.entries.size() - entries_before < max_entries &&
            page.bytes.size() - bytes_before <= max_bytes;
          ++position) {
       const std::byte* slot = first + position * sizeof(Slot) + offsetof(Slot, reference);
-      for (unsigned slot_tries = 0; slot_tries < kReadTries; ++slot_tries) {
+      Reference failed;
+      for (unsigned slot_tries = 0;; ++slot_tries) {
         const Reference reference{load_word(slot, kAcquire)};
         if (!reference) break;
+        // A block that is not what a reference says has been replaced, and then the slot shows that.
+        if (reference == failed) met = ReadCode::damaged;
+        if (slot_tries == kReadTries) met = ReadCode::too_busy;
+        if (met != ReadCode::found) break;
         EntryPlace entry;
-        if (!find_entry(walk, reference, object.id, entry)) continue;
+        if (!find_entry(walk, reference, object.id, entry)) {
+          failed = reference;
+          continue;
+        }
         const bool is_expired = entry.expires_ns != 0 && entry.expires_ns <= now_();
         if (!is_expired) append(page, entry, reference);
         if (entry.is_whole()) break;
@@ -453,7 +468,8 @@ ReadCode Segment::scan(const ObjectView& object, Cursor& cursor, std::size_t max
         page.entries.pop_back();
       }
     }
-    if (is_root(object, root)) {
+    if (met != ReadCode::too_busy && is_root(object, root)) {
+      if (met == ReadCode::damaged) return met;
       const bool is_end = position == slots && page.entries.size() == entries_before;
       cursor.position = position;
       return is_end ? ReadCode::absent : ReadCode::found;
@@ -474,7 +490,7 @@ ReadCode Segment::list_scan(const ObjectView& object, std::uint64_t first, std::
     Reference root;
     if (!load_root(object, Shape::list, root, code)) return code;
     if (!root) return ReadCode::found;
-    const Walk walk{memory_, used_bytes(), owner_uid_};
+    const Walk walk{memory_, bytes_, owner_uid_};
     std::uint64_t index = first;
     bool is_sound = true;
     bool is_end = count == 0;
