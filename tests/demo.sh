@@ -5,7 +5,7 @@ PATH=$(cd "$1" && pwd):$PATH
 work=$(mktemp -d)
 export TASKPOOL_SOCKET=$work/socket
 
-taskpoold --log-level warning &
+taskpoold --log-level warning --modules demo,shared &
 daemon=$!
 finish() {
   kill "$daemon" 2>/dev/null || true
@@ -72,6 +72,30 @@ done
 kill -9 "$victim"
 wait "$map" && { echo "no item failed" >&2; exit 1; }
 cat "$work/naps"
+
+say "Workers add 1 to a shared number, at the same time: with a lock, in one operation, and directly in shared memory"
+taskpool value total set 0
+show taskpool map add_with_lock '["total", 1000]' '["total", 1000]' '["total", 1000]' '["total", 1000]' --chunk 1
+show taskpool value total get
+show taskpool map add_with_incr '["total", 1000]' '["total", 1000]' '["total", 1000]' '["total", 1000]' --chunk 1
+show taskpool value total get
+show taskpool map add_direct '["cell", 1000000]' '["cell", 1000000]' --chunk 1
+show taskpool apply read_direct '"cell"'
+[[ $(taskpool value total get) == 8000 && $(taskpool apply read_direct '"cell"') == 2000000 ]] || {
+  echo "a sum is not exact" >&2
+  exit 1
+}
+
+say "Workers count words into a shared dict, and note the files in a shared list"
+echo "\$ taskpool map tally --lines /usr/share/common-licenses/*"
+taskpool map tally --lines /usr/share/common-licenses/* >/dev/null
+show taskpool list files len
+show taskpool dict words len
+echo "\$ taskpool dict words items --lines | sort -t \$'\\t' -k 2 -rn | head -5"
+taskpool dict words items --lines | sort -t $'\t' -k 2 -rn >"$work/words"
+head -5 "$work/words"
+show taskpool objects
+show taskpool lock backup -- echo "what runs here runs alone"
 
 say "What the daemon can tell"
 taskpool submit sleep 5 >/dev/null

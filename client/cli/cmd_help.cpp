@@ -27,11 +27,14 @@ std::vector<Candidate> names_from_daemon(const Globals& globals, Completes what)
   };
   const auto source = what == Completes::functions ? Source{client->functions(), "functions", "name", "signature"}
                       : what == Completes::pools   ? Source{client->pools(), "pools", "pool", "runtime"}
-                                                   : Source{client->ps(), "tasks", "task", "name"};
+                      : what == Completes::objects
+                          ? Source{client->objects({.limit = kMaxRows}), "objects", "name", "type"}
+                          : Source{client->ps(), "tasks", "task", "name"};
   std::vector<Candidate> found;
   if (!source.reply || !source.reply->contains(source.list)) return found;
   for (const auto& row : (*source.reply)[source.list])
-    found.push_back({row.value(source.name, ""), row.value(source.description, "")});
+    if (auto word = row.value(source.name, ""); !word.empty())
+      found.push_back({std::move(word), row.value(source.description, "")});
   return found;
 }
 

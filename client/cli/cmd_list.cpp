@@ -3,68 +3,13 @@
 #include <array>
 #include <memory>
 
-#include "client/cli/session.hpp"
+#include "client/cli/rows.hpp"
 
 /// The commands that show one of the daemon's tables.
 namespace taskpool::cli {
 namespace {
 
 using nlohmann::json;
-
-enum class Shows { text, number, time, bytes, progress };
-
-/// A column, and the field of a reply's rows that it shows.
-struct Field {
-  const char* heading;
-  const char* key;
-  Shows shows = Shows::text;
-};
-
-std::string text_of(const json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  return value.is_null() ? "" : value.dump();
-}
-
-/// "12/100" of a job, nothing of a single task.
-std::string progress_of(const json& row) {
-  const auto total = row.find("total");
-  if (row.value("kind", "") != "job" || total == row.end()) return "";
-  return fmt::format("{}/{}", text_of(row.value("done", json(0))), text_of(*total));
-}
-
-std::string cell(const json& row, const Field& field) {
-  if (field.shows == Shows::progress) return progress_of(row);
-  const auto value = row.find(field.key);
-  if (value == row.end() || value->is_null()) return "";
-  if (!value->is_number_unsigned() && !value->is_number_integer()) return text_of(*value);
-  if (field.shows == Shows::time) return human_duration(std::chrono::milliseconds{value->get<std::int64_t>()});
-  if (field.shows == Shows::bytes) return human_bytes(value->get<std::uint64_t>());
-  return text_of(*value);
-}
-
-std::string table_of(const json& rows, std::span<const Field> fields) {
-  std::vector<Table::Column> columns;
-  for (const auto& field : fields)
-    columns.push_back({field.heading, field.shows == Shows::text ? Table::Align::left : Table::Align::right});
-  Table table{std::move(columns)};
-  for (const auto& row : rows) {
-    std::vector<std::string> cells;
-    for (const auto& field : fields) cells.push_back(cell(row, field));
-    table.add(std::move(cells));
-  }
-  return table.text();
-}
-
-/// Prints a reply as JSON, or its list `key` as a table.
-Result<int> show(const Invocation& invocation, const Result<json>& reply, const char* key,
-                 std::span<const Field> fields) {
-  if (!reply) return reply.error();
-  const auto rows = reply->find(key);
-  const auto text = invocation.globals.json || rows == reply->end() ? reply->dump() + "\n" : table_of(*rows, fields);
-  if (auto printed = print(text); !printed) return printed.error();
-  if (reply->value("more", false)) complain("there are more; --limit shows them");
-  return kDone;
-}
 
 /// The word, or "" without one.
 std::string only_word(const Invocation& invocation) {
@@ -121,7 +66,7 @@ Run define_ps(CLI::App& app) {
     options->task = only_word(invocation);
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
-    return show(invocation, client->ps(*options), "tasks", kPsFields);
+    return show_rows(invocation, client->ps(*options), "tasks", kPsFields);
   };
 }
 
@@ -130,7 +75,7 @@ Run define_workers(CLI::App&) {
     const auto pool = only_word(invocation);
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
-    return show(invocation, client->workers(pool), "workers", kWorkerFields);
+    return show_rows(invocation, client->workers(pool), "workers", kWorkerFields);
   };
 }
 
@@ -139,7 +84,7 @@ Run define_pools(CLI::App&) {
     invocation.expect_words(0, 0);
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
-    return show(invocation, client->pools(), "pools", kPoolFields);
+    return show_rows(invocation, client->pools(), "pools", kPoolFields);
   };
 }
 
@@ -148,7 +93,7 @@ Run define_functions(CLI::App&) {
     const auto pool = only_word(invocation);
     const auto client = connect(invocation.globals, Autostart::yes);
     if (!client) return client.error();
-    return show(invocation, client->functions(pool), "functions", kFunctionFields);
+    return show_rows(invocation, client->functions(pool), "functions", kFunctionFields);
   };
 }
 
@@ -159,7 +104,7 @@ Run define_failures(CLI::App& app) {
     invocation.expect_words(0, 0);
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
-    return show(invocation, client->failures(*limit), "failures", kFailureFields);
+    return show_rows(invocation, client->failures(*limit), "failures", kFailureFields);
   };
 }
 
@@ -176,7 +121,7 @@ Run define_stats(CLI::App&) {
                                     printable(reply->value("socket", "?")));
       if (auto printed = print(head); !printed) return printed.error();
     }
-    return show(invocation, reply, "counters", kStatFields);
+    return show_rows(invocation, reply, "counters", kStatFields);
   };
 }
 

@@ -91,6 +91,81 @@ constexpr std::array kCommands{
             "taskpool failures\n"
             "taskpool failures --limit 10 --json",
             Completes::nothing, define_failures},
+    Command{
+        "dict", "NAME ACTION [WORD...]", "Look into a shared dict, or change it",
+        "Actions: get KEY, set KEY VALUE [KEY VALUE]..., del KEY..., has KEY, pop [KEY], incr KEY [BY],\n"
+        "cas KEY EXPECTED VALUE, default KEY VALUE, expire KEY TIME, keys, values, items, len, clear, watch [KEY].\n"
+        "Keys and values are JSON where they can be read as it, else text: 3 is a number, apples is a text; with\n"
+        "--lines all are text. set, incr, cas and default make the dict if there is none. A key that is not there, "
+        "and\n"
+        "a cas whose EXPECTED is not so, end with exit code 1.",
+        "taskpool dict stock set apples 3 pears 7     # both at once, or none\n"
+        "taskpool dict stock incr apples -1           # 2\n"
+        "taskpool dict stock items --json             # [[\"apples\", 2], [\"pears\", 7]]\n"
+        "taskpool dict cache set token abc --ttl 30s\n"
+        "taskpool dict stock cas apples 2 5 || echo 'somebody was faster'\n"
+        "taskpool dict stock watch                    # a line for each change",
+        Completes::objects, define_dict},
+    Command{"list", "NAME ACTION [WORD...]", "Look into a shared list, or change it",
+            "Actions: get INDEX, set INDEX VALUE, append VALUE..., insert INDEX VALUE, pop [INDEX], del INDEX, items, "
+            "len,\n"
+            "reverse, clear, watch. Negative indexes count from the end. Values are JSON where they can be read as it, "
+            "else\n"
+            "text; with --lines all are text.",
+            "taskpool list log append started '{\"at\": 12}'\n"
+            "taskpool list log get -1                     # {\"at\":12}\n"
+            "taskpool list log items",
+            Completes::objects, define_list},
+    Command{"value", "NAME ACTION [WORD...]", "Look at a shared value, or change it",
+            "Actions: get, set VALUE, incr [BY], cas EXPECTED VALUE, watch. A new one is 0.",
+            "taskpool value hits incr                     # 1\n"
+            "taskpool value hits set 100\n"
+            "taskpool value hits get",
+            Completes::objects, define_value},
+    Command{
+        "queue", "NAME put [VALUE...] | NAME get|len|clear", "Put items into a shared queue, or take them out",
+        "put without values puts each line of standard input. get waits for an item; with --timeout or --nonblock it\n"
+        "may end with exit code 1 instead. First in, first out, also among those who wait.",
+        "taskpool queue jobs put '{\"file\": \"a.txt\"}'\n"
+        "find /var/log -type f | taskpool queue jobs put --lines\n"
+        "taskpool queue jobs get --timeout 5s\n"
+        "taskpool queue jobs get --follow --lines | while read -r file; do wc \"$file\"; done",
+        Completes::objects, define_queue},
+    Command{"lock", "NAME -- COMMAND [WORD...]", "Run a command while holding a lock, as flock(1) does",
+            "The exit code is the command's, 128+N if signal N ended it; 1, or what -E says, if the lock could not be "
+            "had; 69\n"
+            "if the command cannot be run. The lock is free again when the command ends, or if this program dies.",
+            "taskpool lock backup -- ./backup.sh\n"
+            "taskpool lock backup --nonblock -E 75 -- ./backup.sh\n"
+            "taskpool lock deploy --timeout 10m -- sh -c 'git pull && make install'",
+            Completes::objects, define_lock},
+    Command{"semaphore", "NAME --value N -- COMMAND [WORD...]", "Run a command while no more than N do",
+            "Exit codes as those of `taskpool lock`. The first one's --value counts.",
+            "taskpool semaphore downloads --value 4 -- curl -O https://example.org/a.iso\n"
+            "taskpool semaphore downloads --nonblock -- curl -O https://example.org/b.iso",
+            Completes::objects, define_semaphore},
+    Command{"event", "NAME set|clear|is-set|wait", "Set a shared flag, or wait for it",
+            "is-set, and wait after its --timeout, end with exit code 1 if it is not set.",
+            "taskpool event ready wait --timeout 1m && ./start.sh\n"
+            "taskpool event ready set",
+            Completes::objects, define_event},
+    Command{"objects", "[NAME]", "List the objects of the shared store", "",
+            "taskpool objects\n"
+            "taskpool objects --type dict --json | jq '.objects[] | {name, bytes}'",
+            Completes::objects, define_objects},
+    Command{"locks", "[NAME]", "List who holds locks and semaphores, since when, and who waits", "",
+            "taskpool locks\n"
+            "taskpool locks backup --json | jq .locks[].holders",
+            Completes::objects, define_locks},
+    Command{"watch", "NAME [KEY]", "Print a line for each change of an object",
+            "Ends when the object is removed. `lagged` means that changes were left out because nobody read.",
+            "taskpool watch stock\n"
+            "taskpool watch stock apples --json | jq .version",
+            Completes::objects, define_watch},
+    Command{"remove", "NAME...", "Remove objects of the shared store, whatever they hold", "",
+            "taskpool remove stock\n"
+            "taskpool objects --json | jq -r .objects[].name | xargs taskpool remove",
+            Completes::objects, define_remove},
     Command{"resize", "POOL WORKERS", "Change how many workers a pool has", "",
             "taskpool resize default 8\n"
             "taskpool resize command 0                # nothing of it runs until there are workers again",

@@ -51,7 +51,7 @@ struct UsageError : CLI::Error {
 using Run = std::function<Result<int>(const Invocation&)>;
 
 /// What the words of a command name, for completion.
-enum class Completes { nothing, functions, pools, tasks, shells, verbs };
+enum class Completes { nothing, functions, pools, tasks, objects, shells, verbs };
 
 /// One verb.
 struct Command {
@@ -102,6 +102,17 @@ Run define_reload(CLI::App& app);
 Run define_drain(CLI::App& app);
 Run define_shutdown(CLI::App& app);
 Run define_ping(CLI::App& app);
+Run define_dict(CLI::App& app);
+Run define_list(CLI::App& app);
+Run define_value(CLI::App& app);
+Run define_queue(CLI::App& app);
+Run define_lock(CLI::App& app);
+Run define_semaphore(CLI::App& app);
+Run define_event(CLI::App& app);
+Run define_objects(CLI::App& app);
+Run define_locks(CLI::App& app);
+Run define_watch(CLI::App& app);
+Run define_remove(CLI::App& app);
 Run define_completion(CLI::App& app);
 Run define_complete(CLI::App& app);
 Run define_help(CLI::App& app);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "client/cli/store_words.hpp"
+
 namespace taskpool::cli {
 namespace {
 
@@ -32,12 +34,21 @@ std::vector<Candidate> verbs() {
   return found;
 }
 
+std::vector<Candidate> actions_of(const Command& command) {
+  std::vector<Candidate> found;
+  for (const auto& name : action_names(command.name)) found.push_back({std::string{name}, ""});
+  return found;
+}
+
 std::vector<Candidate> words_of(const Command& command, std::size_t position, const NameSource& names) {
   switch (command.completes) {
     case Completes::nothing: return {};
     case Completes::verbs: return verbs();
     case Completes::shells: return {{"bash", ""}, {"zsh", ""}, {"fish", ""}};
     case Completes::tasks: return names(Completes::tasks);
+    case Completes::objects:
+      if (position == 1) return actions_of(command);
+      break;
     case Completes::functions:
     case Completes::pools: break;
   }

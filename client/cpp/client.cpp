@@ -54,7 +54,7 @@ Result<Client> Client::connect(ClientOptions options) {
 
 Result<Client> Client::over(Fd socket, ClientOptions options) {
   const auto deadline = client::deadline_after(options.connect_timeout);
-  auto link = client::greet(std::move(socket), {}, options, deadline);
+  auto link = client::greet(std::move(socket), {}, options, {}, deadline);
   if (!link) return link.error();
   return Client{std::make_shared<client::Session>(std::move(options), std::move(*link))};
 }

@@ -7,6 +7,8 @@
 
 #include "client/cpp/environment.hpp"
 #include "client/cpp/fork_generation.hpp"
+#include "client/cpp/request_number.hpp"
+#include "client/cpp/store_reply.hpp"
 
 namespace taskpool::client {
 namespace {
@@ -20,8 +22,6 @@ bool spinning_can_help(const ClientOptions& options) {
   if (!options.spin || environment("TASKPOOL_SPIN") == "0") return false;
   return ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
 }
-
-std::uint32_t slot_of(std::uint64_t request) { return static_cast<std::uint32_t>(request); }
 
 }  // namespace
 
@@ -60,7 +60,7 @@ std::uint64_t Connection::epoch() {
   return epoch_;
 }
 
-void Connection::register_request(const std::shared_ptr<Pending>& pending) {
+std::uint32_t Connection::take_slot(const std::shared_ptr<Pending>& pending) {
   std::uint32_t index;
   if (free_slots_.empty()) {
     index = static_cast<std::uint32_t>(slots_.size());
@@ -69,15 +69,27 @@ void Connection::register_request(const std::shared_ptr<Pending>& pending) {
     index = free_slots_.back();
     free_slots_.pop_back();
   }
+  slots_[index].pending = pending;
+  return index;
+}
+
+void Connection::register_request(const std::shared_ptr<Pending>& pending) {
+  const auto index = take_slot(pending);
   auto& slot = slots_[index];
-  slot.pending = pending;
-  if (++slot.generation == 0) slot.generation = 1;  // request 0 means the connection
-  pending->request = std::uint64_t{slot.generation} << 32 | index;
+  slot.generation = slot.generation % kMaxGeneration + 1;  // request 0 means the connection
+  slot.request = pending->request = std::uint64_t{slot.generation} << 32 | index;
+}
+
+bool Connection::register_store_request(const std::shared_ptr<StoreReply>& reply) {
+  if (free_slots_.empty() ? slots_.size() >= kNobody : free_slots_.back() >= kNobody) return false;
+  const auto index = take_slot(reply);
+  slots_[index].request = reply->request = store_request(++store_requests_, index);
+  return true;
 }
 
 std::shared_ptr<Pending> Connection::find(std::uint64_t request) const {
   const auto index = slot_of(request);
-  if (index >= slots_.size() || slots_[index].generation != request >> 32) return nullptr;
+  if (index >= slots_.size() || slots_[index].request != request) return nullptr;
   return slots_[index].pending;
 }
 

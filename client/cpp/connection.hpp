@@ -19,10 +19,18 @@
 #include "proto/arena_space.hpp"
 #include "proto/items.hpp"
 #include "taskpool/client.hpp"
+#include "taskpool/object.hpp"
 
 namespace taskpool::client {
 
 class Job;
+class Opened;
+class OpenReply;
+class StoreReply;
+class StoreSegment;
+class WatchReply;
+struct EncodedOperations;
+struct StoreOperation;
 
 using Lock = std::unique_lock<std::mutex>;
 
@@ -45,6 +53,9 @@ struct Destination {
 /// comment are called with it held and keep it.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
+  /// Whether a wait lends the place of the worker that it is in. What the daemon answers at once is not worth it.
+  enum class Lending { no, yes };
+
   /// Not connected yet: the first call is. `link`, if any, is used for as long as it lives.
   explicit Connection(ClientOptions options, std::optional<Link> link = {});
   Connection(const Connection&) = delete;
@@ -76,7 +87,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Waits until `pending` has ended. False: the deadline passed.
   bool wait(Pending& pending, const Deadline& deadline);
   /// Waits until `is_true`, which depends on `pending` alone, holds. False: the deadline passed.
-  bool wait(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true);
+  bool wait(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true,
+            Lending lending = Lending::yes);
   /// The same for one who is not to read meanwhile, because what it waits for is another thread's to do: a thread that
   /// reads cannot be woken.
   bool wait_passively(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true);
@@ -138,6 +150,30 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Frees the slot and what it holds, and tells who waits. Locked.
   void end(Pending& pending);
 
+  // The store.
+
+  /// Opens an object, waiting for the daemon's word.
+  Result<void> open(const std::shared_ptr<Opened>& opened);
+  /// Deletes it, and waits until that is done.
+  Result<void> delete_object(const std::shared_ptr<Opened>& opened);
+  /// The last handle has gone.
+  void close_object(Opened& opened);
+  /// Opens a buffer: the reply's JSON, its descriptor, and the number to close it by, in this connection.
+  Result<Body> open_buffer(const std::string& head, std::uint32_t& number, std::uint64_t& epoch, std::vector<Fd>& fds);
+  void close_buffer(std::uint32_t number, std::uint64_t epoch);
+  /// One operation, or several as one, waiting for what they give.
+  Result<StoreResult> store(const StoreOperation& operation);
+  Result<std::vector<StoreResult>> store(const EncodedOperations& operations);
+  /// The same without waiting. The reply is a StoreReply.
+  std::shared_ptr<Pending> store_async(const StoreOperation& operation);
+  std::shared_ptr<Pending> store_async(const EncodedOperations& operations);
+  /// The same without an answer, sent at once.
+  void store_quietly(const StoreOperation& operation);
+  /// Begins a watch, and waits until it has begun.
+  std::shared_ptr<WatchReply> watch(const std::shared_ptr<Opened>& opened, const store::KeyView* key);
+  /// The segment of that number, whose descriptor comes with the first object in it. Locked.
+  Result<std::shared_ptr<StoreSegment>> store_segment(std::uint32_t number, std::uint64_t bytes, std::span<Fd> fds);
+
   // Arenas.
   Result<UpBuffer> up_buffer(std::size_t bytes);
   /// Takes a place in the up arena; opens a segment, or waits for places to be freed, if there is none.
@@ -175,6 +211,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   struct Slot {
     std::shared_ptr<Pending> pending;
     std::uint32_t generation = 0;  ///< Upper half of the request ids of its tenants.
+    std::uint64_t request = 0;     ///< Of its last tenant.
+  };
+  /// Who has a number of an object: nobody, an object, or a buffer.
+  struct ObjectNumber {
+    std::weak_ptr<Opened> object{};
+    bool is_buffer = false;
   };
   struct Follower {
     Pending* pending;
@@ -198,6 +240,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   class SegmentRequest;
 
   // connection.cpp
+  std::uint32_t take_slot(const std::shared_ptr<Pending>& pending);
   void register_request(const std::shared_ptr<Pending>& pending);
   void pump_all();
 
@@ -217,6 +260,22 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // connection_prepared.cpp
   void append_prepare(const std::shared_ptr<Prepared>& prepared);
+
+  // connection_objects.cpp
+  Result<std::uint32_t> take_number(ObjectNumber owner);
+  Result<std::uint32_t> number_of(const std::shared_ptr<Opened>& opened);
+  Result<std::shared_ptr<OpenReply>> append_open(const std::shared_ptr<Opened>& opened);
+
+  // connection_store.cpp
+  bool submit_store(Lock& lock, const std::shared_ptr<StoreReply>& reply, const StoreOperation& operation, bool waits);
+  bool submit_store(Lock& lock, const std::shared_ptr<StoreReply>& reply, const EncodedOperations& operations);
+  Result<void> write_operation(Lock& lock, const StoreOperation& operation, std::vector<UpPlace>& places);
+  bool append_store(const std::shared_ptr<StoreReply>& reply, std::uint32_t count, std::span<const std::byte> body,
+                    bool waits);
+  bool register_store_request(const std::shared_ptr<StoreReply>& reply);
+  void trim_unanswered(std::uint64_t answered);
+  void resend_store(bool resumed);
+  void forget_store();
 
   // connection_io.cpp
   void read_once(Lock& lock, const Deadline& deadline);
@@ -286,6 +345,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   std::vector<std::weak_ptr<Prepared>> numbers_;  ///< Index + 1 is the number.
   std::unordered_map<std::string, std::shared_ptr<Prepared>> by_name_;
+
+  // The store. Numbers of objects are valid over all connections of this process.
+  bool has_store_ = false;
+  std::string token_;                 ///< Of the session: what another daemon lets it resume by.
+  std::vector<ObjectNumber> opened_;  ///< Index + 1 is the number.
+  std::map<std::uint32_t, std::shared_ptr<StoreSegment>> store_segments_;
+  std::uint64_t store_requests_ = 0;  ///< Made so far: their numbers rise.
+  Bytes store_body_;                  ///< Where a body is built.
+  ByteBuffer unanswered_;  ///< Frames that may have to be sent again, in order; those of waiting ones are with them.
+  std::deque<std::pair<std::uint64_t, std::shared_ptr<Opened>>> quiet_objects_;  ///< What its quiet ones name.
+  std::vector<std::shared_ptr<Opened>> dropped_;  ///< Dropped without the lock, as their destructors take it.
 
   std::size_t queue_limit_ = 0;
   std::size_t queued_bytes_ = 0;

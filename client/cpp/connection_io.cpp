@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "client/cpp/connection.hpp"
+#include "client/cpp/opened.hpp"
+#include "client/cpp/request_number.hpp"
 #include "proto/codec.hpp"
 
 namespace taskpool::client {
@@ -43,11 +45,13 @@ bool Connection::wait(Pending& pending, const Deadline& deadline) {
   return wait(lock, pending, deadline, [&pending] { return pending.ended(); });
 }
 
-bool Connection::wait(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true) {
+bool Connection::wait(Lock& lock, Pending& pending, const Deadline& deadline, const std::function<bool()>& is_true,
+                      Lending lending) {
   if (is_true()) return true;
   bool holds = false;
   {
-    const NestedWait nested{*this};
+    std::optional<NestedWait> nested;
+    if (lending == Lending::yes) nested.emplace(*this);
     while (!(holds = is_true()) && !passed(deadline)) {
       if (state_ != State::connected) {
         (void)ensure_connected(lock, deadline);  // its failure ends every request, this one included
@@ -161,25 +165,28 @@ Result<void> Connection::dispatch(const FrameView& frame) {
   const auto pending = find(frame.prefix.request);
   if (!pending) {
     release_all(frame);  // of a request that was given up
-    return {};
-  }
-  const auto last = pending->accept(*this, frame, fds);
-  if (!last) return last.error();
-  if (*last) {
-    end(*pending);
   } else {
-    notify(*pending);
+    const auto last = pending->accept(*this, frame, fds);
+    if (!last) return last.error();
+    if (*last) {
+      end(*pending);
+    } else {
+      notify(*pending);
+    }
   }
+  if (is_store_request(frame.prefix.request)) trim_unanswered(frame.prefix.request);
   return {};
 }
 
 void Connection::run_callbacks(Lock& lock) {
-  if (callbacks_.empty() && ended_.empty()) return;
+  if (callbacks_.empty() && ended_.empty() && dropped_.empty()) return;
   const auto callbacks = std::exchange(callbacks_, {});
   auto ended = std::exchange(ended_, {});
+  auto dropped = std::exchange(dropped_, {});
   lock.unlock();
   for (const auto& callback : callbacks) callback();
   ended.clear();
+  dropped.clear();
   lock.lock();
   if (ended_.empty()) ended_ = std::move(ended);  // its memory is used again
 }

@@ -3,6 +3,8 @@
 
 #include "client/cpp/connection.hpp"
 #include "client/cpp/job.hpp"
+#include "client/cpp/opened.hpp"
+#include "client/cpp/request_number.hpp"
 #include "proto/codec.hpp"
 
 namespace taskpool::client {
@@ -13,6 +15,9 @@ constexpr std::size_t used_share(std::uint64_t limit) { return static_cast<std::
 
 /// A request under which so many connections have broken is not sent again: it may be what breaks them.
 constexpr unsigned kMaxResends = 8;
+
+/// What a daemon says that keeps a store.
+constexpr std::string_view kStoreCapability = "store";
 
 /// How long a call tries to reach a daemon that has been away for longer than calls wait.
 constexpr std::chrono::milliseconds kLastTry{100};
@@ -50,8 +55,9 @@ Result<void> Connection::ensure_connected(Lock& lock, const Deadline& deadline) 
             known ? std::max(patience_ends, Clock::now() + kLastTry) : Clock::now() + options_.connect_timeout;
         const auto until = deadline ? std::min(give_up, *deadline) : give_up;
         const auto place = known ? std::optional{place_} : std::nullopt;
+        const auto token = token_;
         lock.unlock();
-        auto link = establish(options_, place, until);
+        auto link = establish(options_, place, token, until);
         lock.lock();
         state_ = State::broken;
         state_changed_.notify_all();
@@ -79,6 +85,9 @@ void Connection::install(Link link) {
   server_ = {place_.socket, welcome.daemon_version, welcome.build, welcome.pid,
              welcome.uid,   welcome.session,        welcome.limits};
   if (welcome.limits.session_queued_bytes > 0) queue_limit_ = used_share(welcome.limits.session_queued_bytes);
+  has_store_ = std::find(welcome.capabilities.begin(), welcome.capabilities.end(), kStoreCapability) !=
+               welcome.capabilities.end();
+  token_ = welcome.token;
   epoch_ = next_epoch();
   lost_.reset();
   state_ = State::connected;
@@ -93,6 +102,7 @@ void Connection::install(Link link) {
   }
   for (const auto& each : numbers_)
     if (const auto prepared = each.lock()) append_prepare(prepared);
+  resend_store(welcome.resumed);
   out_.append(kept.data());
   pump_all();
   state_changed_.notify_all();
@@ -122,6 +132,11 @@ void Connection::break_link(const Error& why) {
     if (!pending) continue;
     const bool unsent = is_unsent(pending->request);
     const bool again = reconnects_ && pending->pool_epoch == 0;
+    if (again && !pending->bound && is_store_request(pending->request) && pending->resends < kMaxResends) {
+      ++pending->resends;  // resend_store() knows what becomes of it
+      pending->begun = pending->begun || !unsent;
+      continue;
+    }
     if (unsent && again && !pending->bound) continue;  // among what was kept
     if (again && pending->resends < kMaxResends && pending->rewind(*this)) {
       ++pending->resends;
@@ -148,6 +163,7 @@ void Connection::break_link(const Error& why) {
   up_ = {};
   up_segments_.clear();
   down_segments_.clear();
+  store_segments_.clear();
   releases_.clear();
   places_in_flight_ = 0;
   refused_.reset();
@@ -171,7 +187,8 @@ std::vector<std::uint64_t> Connection::keep_unsent(ByteBuffer& kept) {
           prefix->op == Op::input && std::find(unsent.begin(), unsent.end(), prefix->request) == unsent.end();
       if (!continues) {
         if (prefix->op != Op::input) unsent.push_back(prefix->request);
-        if (reconnects_ && !pending->bound && pending->pool_epoch == 0) kept.append(bytes.subspan(at, size));
+        const bool again = reconnects_ && !pending->bound && pending->pool_epoch == 0;
+        if (again && prefix->op != Op::store) kept.append(bytes.subspan(at, size));
       }
     }
     at += size;
@@ -190,6 +207,7 @@ void Connection::abandon_all(const Error& why) {
     pending->abandon(*this, error_head(code, why.detail), !pending->begun);
     end(*pending);
   }
+  forget_store();
   out_.clear();
   sent_ = 0;
 }

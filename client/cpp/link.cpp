@@ -21,10 +21,11 @@ constexpr const char* kSystemSocket = "/run/taskpool/taskpool.sock";
 constexpr std::chrono::milliseconds kFirstBackOff{10};
 constexpr std::chrono::milliseconds kLongestBackOff{1000};
 
-Result<Link> connect_and_greet(const Place& place, const ClientOptions& options, const Deadline& deadline) {
+Result<Link> connect_and_greet(const Place& place, const ClientOptions& options, const std::string& resume,
+                               const Deadline& deadline) {
   auto socket = Socket::connect(place.socket);
   if (!socket) return socket.error();
-  return greet(std::move(*socket), place, options, deadline);
+  return greet(std::move(*socket), place, options, resume, deadline);
 }
 
 /// Where to look, in order, if nobody has said where.
@@ -36,8 +37,9 @@ std::vector<Place> places(const ClientOptions& options) {
 
 /// One try at one place. A private daemon of another build is told to leave if starting it again would start another
 /// program, so that a rebuilt tree does not talk to yesterday's.
-Result<Link> try_place(const Place& place, const ClientOptions& options, const Deadline& deadline) {
-  auto link = connect_and_greet(place, options, deadline);
+Result<Link> try_place(const Place& place, const ClientOptions& options, const std::string& resume,
+                       const Deadline& deadline) {
+  auto link = connect_and_greet(place, options, resume, deadline);
   if (!place.is_private) return link;
   if (link && link->welcome.build != build_id() && options.autostart && !is_current_program(link->welcome.pid)) {
     dismiss(*link, deadline);
@@ -47,7 +49,7 @@ Result<Link> try_place(const Place& place, const ClientOptions& options, const D
   const auto code = link.error().errc();
   if (code != Errc::no_daemon && code != Errc::daemon_gone) return link;  // daemon_gone: it was just leaving
   if (auto started = start_private_daemon(place.socket, deadline); !started) return started.error();
-  return connect_and_greet(place, options, deadline);
+  return connect_and_greet(place, options, resume, deadline);
 }
 
 bool may_pass(Errc code) {
@@ -56,7 +58,8 @@ bool may_pass(Errc code) {
 
 }  // namespace
 
-Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const Deadline& deadline) {
+Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const std::string& resume,
+                   const Deadline& deadline) {
   Link link;
   auto wakeable = Socket::wakeable(std::move(socket));
   if (!wakeable) return wakeable.error();
@@ -68,6 +71,8 @@ Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const D
   hello.client =
       (options.name.empty() ? std::string{program_invocation_short_name} : options.name).substr(0, kMaxClientNameBytes);
   hello.worker_token = environment("TASKPOOL_WORKER_TOKEN");
+  hello.capabilities.assign(kCapabilities.begin(), kCapabilities.end());
+  hello.resume = resume;
   ByteBuffer out;
   Prefix prefix;
   prefix.op = Op::hello;
@@ -104,13 +109,14 @@ Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const D
   }
 }
 
-Result<Link> establish(const ClientOptions& options, const std::optional<Place>& known, const Deadline& deadline) {
+Result<Link> establish(const ClientOptions& options, const std::optional<Place>& known, const std::string& resume,
+                       const Deadline& deadline) {
   const auto candidates = known ? std::vector{*known} : places(options);
   auto back_off = kFirstBackOff;
   for (;;) {
     Result<Link> link = fail(Errc::no_daemon, "no place to look for a daemon");
     for (const auto& place : candidates) {
-      link = try_place(place, options, deadline);
+      link = try_place(place, options, resume, deadline);
       if (link) return link;
       // The system's socket may not be for us; the last place's error is the one to tell.
       if (&place != &candidates.back() && link.error().errc() == Errc::permission_denied) continue;

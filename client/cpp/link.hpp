@@ -26,12 +26,15 @@ struct Link {
   Place place;
 };
 
-/// Sends `hello` over a fresh socket and waits for `welcome`. Errors: what the daemon answered, `unsupported_version`,
-/// `bad_message`, `daemon_gone`, `timed_out`.
-Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const Deadline& deadline);
+/// Sends `hello` over a fresh socket and waits for `welcome`. `resume`: the token of the session that this one
+/// continues, or empty. Errors: what the daemon answered, `unsupported_version`, `bad_message`, `daemon_gone`,
+/// `timed_out`.
+Result<Link> greet(Fd socket, Place place, const ClientOptions& options, const std::string& resume,
+                   const Deadline& deadline);
 
-/// Finds the daemon, starts the private one if that is the one and it does not run, and greets it. `known`: where it was
-/// before; only that place is tried then. Errors: as Client::connect().
-Result<Link> establish(const ClientOptions& options, const std::optional<Place>& known, const Deadline& deadline);
+/// Finds the daemon, starts the private one if that is the one and it does not run, and greets it. `known`: where it
+/// was before; only that place is tried then. Errors: as Client::connect().
+Result<Link> establish(const ClientOptions& options, const std::optional<Place>& known, const std::string& resume,
+                       const Deadline& deadline);
 
 }  // namespace taskpool::client

@@ -25,6 +25,10 @@ void python(Report& report);
 void store_get(Report& report);
 void store_list(Report& report);
 void store_recovery(Report& report);
+void dict_set(Report& report);
+void locks(Report& report);
+void list_at_1M(Report& report);
+void apply_while_a_dict_grows(Report& report);
 
 struct Figure {
   std::string_view name;
@@ -50,6 +54,10 @@ inline constexpr std::array kFigures{
     Figure{"store_get", "look-ups in the store beside a private hash map", &store_get},
     Figure{"store_list", "changes of a list of a million items", &store_list},
     Figure{"store_recovery", "memory and recovery of a million entries", &store_recovery},
+    Figure{"dict_set", "writing to a shared dict of 100,000 keys, one by one and many at once", &dict_set},
+    Figure{"locks", "a lock of the daemon's, and one in a buffer", &locks},
+    Figure{"list_at_1M", "changing a shared list of 1,000,000 items", &list_at_1M},
+    Figure{"apply_growth", "single applies while a shared dict grows to 2,000,000 entries", &apply_while_a_dict_grows},
 };
 
 }  // namespace taskpool::bench

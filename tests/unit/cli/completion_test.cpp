@@ -12,6 +12,7 @@ std::vector<std::string> words_for(const std::vector<std::string>& line) {
       case Completes::functions: return {{"square", ""}, {"sleep", ""}, {"echo", ""}};
       case Completes::pools: return {{"default", ""}, {"command", ""}};
       case Completes::tasks: return {{"t1", "make"}, {"t2", "sleep"}};
+      case Completes::objects: return {{"stock", "dict"}, {"jobs", "queue"}};
       default: return {};
     }
   };
@@ -40,6 +41,14 @@ BOOST_AUTO_TEST_CASE(names_come_from_the_daemon) {
   BOOST_TEST(words_for({"map", "--pool", "default", "e"}) == Words{"echo"});
   BOOST_TEST(words_for({"wait", "t1", ""}) == (Words{"t1", "t2"}));
   BOOST_TEST(words_for({"completion", "z"}) == Words{"zsh"});
+}
+
+BOOST_AUTO_TEST_CASE(objects_have_actions) {
+  BOOST_TEST(words_for({"dict", "s"}) == Words{"stock"});
+  BOOST_TEST(words_for({"dict", "stock", "i"}) == (Words{"incr", "items"}));
+  BOOST_TEST(words_for({"event", "e", "is"}) == Words{"is-set"});
+  BOOST_TEST(words_for({"dict", "stock", "get", ""}).empty());
+  BOOST_TEST(words_for({"lock", "jobs", ""}).empty());
 }
 
 BOOST_AUTO_TEST_CASE(options_come_from_the_command) {

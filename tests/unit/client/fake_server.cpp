@@ -60,7 +60,7 @@ std::vector<std::string> Frame::items() const {
   return texts;
 }
 
-Frame Peer::greet(const nlohmann::json& limits) {
+Frame Peer::greet(const nlohmann::json& limits, bool resumed) {
   auto hello = next(Op::hello);
   Prefix prefix;
   prefix.op = Op::welcome;
@@ -71,7 +71,8 @@ Frame Peer::greet(const nlohmann::json& limits) {
                                {"uid", 0},
                                {"session", 1},
                                {"token", "t"},
-                               {"capabilities", nlohmann::json::array()},
+                               {"capabilities", {"store"}},
+                               {"resumed", resumed},
                                {"limits", limits.is_null() ? nlohmann::json::object() : limits}};
   send(prefix, welcome.dump());
   return hello;

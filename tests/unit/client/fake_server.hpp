@@ -38,7 +38,7 @@ class Peer {
   explicit Peer(Fd fd) : socket_{std::move(fd)} {}
 
   /// Reads `hello` and answers `welcome`.
-  Frame greet(const nlohmann::json& limits = nlohmann::json::object());
+  Frame greet(const nlohmann::json& limits = nlohmann::json::object(), bool resumed = false);
   /// The next frame; `prepare` frames are answered and remembered on the way.
   Frame next();
   /// The same if it is there already.

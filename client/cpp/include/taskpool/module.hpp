@@ -49,6 +49,8 @@
 /// its type and what().
 namespace taskpool {
 
+class Client;
+
 /// What a function throws to say that it stopped because it was asked to.
 class Cancelled : public std::exception {
  public:
@@ -90,6 +92,11 @@ class Context {
   void info(const std::string& text) { call_->host->log(call_, TASKPOOL_INFO, text.c_str()); }
   void warning(const std::string& text) { call_->host->log(call_, TASKPOOL_WARNING, text.c_str()); }
   void error(const std::string& text) { call_->host->log(call_, TASKPOOL_ERROR, text.c_str()); }
+
+  /// This worker's session with the daemon, made at its first use and kept: for the objects of the shared store
+  /// (<taskpool/objects.hpp>), and for running further tasks and waiting for them. A module that uses it links
+  /// taskpool::client. Throws if the daemon cannot be reached.
+  const Client& client() const;
 
   /// The task's name, as the caller knows it and as the command line shows it.
   std::string task() const { return call_->host->task(call_); }

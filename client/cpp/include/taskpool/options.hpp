@@ -78,4 +78,15 @@ struct PoolOptions {
   std::vector<int> stdio{};                ///< Up to three descriptors: the workers' stdin, stdout, stderr. Borrowed.
 };
 
+/// Which object a name means, and what becomes of a name that is not there.
+struct ObjectOptions {
+  enum class Create {
+    open,       ///< Takes the object of that name, or makes it.
+    exclusive,  ///< Makes it; error `object_exists` if it is there.
+    never,      ///< Takes it; error `unknown_object` if it is not there.
+  };
+  std::string group{};  ///< Shared with the members of this Unix group; empty: with this user's programs alone.
+  Create create = Create::open;
+};
+
 }  // namespace taskpool
