@@ -83,8 +83,9 @@ bool find_extras(const Walk& walk, std::uint8_t flags, EntryPlace& entry, const 
   return true;
 }
 
-/// False: the block is not (or no longer) what the reference says.
-bool find_entry(const Walk& walk, Reference reference, ObjectId object, EntryPlace& entry) {
+/// False: the block is not (or no longer) what the reference says. Inline, so that the parts stay in registers.
+[[gnu::always_inline]] inline bool find_entry(const Walk& walk, Reference reference, ObjectId object,
+                                              EntryPlace& entry) {
   const std::byte* block = walk.block(reference);
   if (block == nullptr) return false;
   __builtin_prefetch(block + kLineBytes);  // a small entry ends there; while the header comes, this comes too
@@ -108,7 +109,7 @@ bool find_entry(const Walk& walk, Reference reference, ObjectId object, EntryPla
 }
 
 /// Compares the words of a key in the segment with `key`.
-bool has_key(const EntryPlace& entry, KeyView key) {
+[[gnu::always_inline]] inline bool has_key(const EntryPlace& entry, KeyView key) {
   if (entry.key_bytes != key.size()) return false;
   const std::byte* at = key.data();
   const std::byte* place = entry.key;
@@ -181,8 +182,12 @@ Leaf find_leaf(const Walk& walk, Reference root, ObjectId object, std::uint64_t 
   return {};
 }
 
-Read finish(const EntryPlace& entry, Reference reference, std::span<std::byte> into) {
+/// Copies the value, if it fits.
+void copy_value(const EntryPlace& entry, std::span<std::byte> into) {
   if (entry.value_bytes <= into.size()) copy_out(entry.value, into.first(entry.value_bytes));
+}
+
+Read found(const EntryPlace& entry, Reference reference) {
   return {ReadCode::found, entry.encoding, entry.value_bytes, entry.writer_uid, reference.word};
 }
 
@@ -305,9 +310,11 @@ Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> in
           break;
         }
         if (reference && has_key(entry, key)) {
-          const Read read = finish(entry, reference, into);
-          if (entry.is_whole() && is_root(object, root))
-            return entry.expires_ns != 0 && entry.expires_ns <= now_() ? Read{ReadCode::absent} : read;
+          copy_value(entry, into);
+          if (entry.is_whole() && is_root(object, root)) {
+            if (entry.expires_ns != 0 && entry.expires_ns <= now_()) return {ReadCode::absent};
+            return found(entry, reference);
+          }
           meets_change = true;
           break;
         }
@@ -348,8 +355,8 @@ Read Segment::list_get(const ObjectView& object, std::uint64_t index, std::span<
       if (load_word(item) == reference.word && is_root(object, root)) return {ReadCode::damaged};
       continue;
     }
-    const Read read = finish(entry, reference, into);
-    if (entry.is_whole() && is_root(object, root)) return read;
+    copy_value(entry, into);
+    if (entry.is_whole() && is_root(object, root)) return found(entry, reference);
   }
   return {ReadCode::too_busy};
 }
@@ -365,8 +372,8 @@ Read Segment::value_get(const ObjectView& object, std::span<std::byte> into) con
       if (is_root(object, root)) return {ReadCode::damaged};
       continue;
     }
-    const Read read = finish(entry, root, into);
-    if (entry.is_whole() && is_root(object, root)) return read;
+    copy_value(entry, into);
+    if (entry.is_whole() && is_root(object, root)) return found(entry, root);
   }
   return {ReadCode::too_busy};
 }

@@ -34,6 +34,11 @@ void check(bool good, const char* what) {
   if (!good) throw std::runtime_error(what);
 }
 
+constexpr std::size_t kLargePage = std::size_t{2} << 20;
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // until glibc 2.37
+#endif
+
 /// A segment in a memfd, mapped twice as it is between processes: written here, read-only there.
 class Memory {
  public:
@@ -52,10 +57,18 @@ class Memory {
   std::span<std::byte> written() const { return {static_cast<std::byte*>(written_), bytes_}; }
   std::span<const std::byte> read() const { return {static_cast<const std::byte*>(read_), bytes_}; }
   static Result<void> extend(std::size_t) { return {}; }
+  /// Puts what is in use into large pages, as far as the kernel likes to. False: it does not.
+  bool use_large_pages(std::size_t used) const {
+    return ::madvise(written_, used / kLargePage * kLargePage, MADV_COLLAPSE) == 0;
+  }
 
  private:
   void* map(int protection) const {
-    void* place = ::mmap(nullptr, bytes_, protection, MAP_SHARED, fd_, 0);
+    // At a multiple of a large page's size, so that the kernel may use large pages.
+    void* room = ::mmap(nullptr, bytes_ + kLargePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(room != MAP_FAILED, "cannot map");
+    const auto begin = (reinterpret_cast<std::uintptr_t>(room) + kLargePage - 1) / kLargePage * kLargePage;
+    void* place = ::mmap(reinterpret_cast<void*>(begin), bytes_, protection, MAP_SHARED | MAP_FIXED, fd_, 0);
     check(place != MAP_FAILED, "cannot map");
     return place;
   }
