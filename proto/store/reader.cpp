@@ -155,6 +155,21 @@ struct Leaf {
   bool is_beyond = false;  ///< The tree ends before. It says so itself: the object's count may be of another moment.
 };
 
+/// Where to begin the walk of a run: at its home, or at the first of its first slots with that tag. Without branches:
+/// which slot it is cannot be foreseen, and a core that guesses wrongly waits for memory before it may go on with what
+/// follows.
+std::uint64_t first_match(const std::byte* first, std::uint64_t slots, std::uint64_t hash) {
+  constexpr unsigned kAtOnce = 4;
+  const std::uint64_t home = home_slot(hash, slots);
+  if (slots - home < kAtOnce) return home;
+  const std::byte* slot = first + home * sizeof(Slot);
+  unsigned matches = 1u << kAtOnce;
+  for (unsigned index = 0; index < kAtOnce; ++index)
+    matches |= static_cast<unsigned>(word_at(slot + index * sizeof(Slot), offsetof(Slot, tag), kAcquire) == hash)
+               << index;
+  return home + static_cast<unsigned>(std::countr_zero(matches)) % kAtOnce;
+}
+
 /// The leaf with the item at `index`.
 Leaf find_leaf(const Walk& walk, Reference root, ObjectId object, std::uint64_t index) {
   Reference node = root;
@@ -295,7 +310,7 @@ Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> in
     const std::byte* first = find_slots(walk, root, slots);
     bool is_sound = first != nullptr;
     bool meets_change = false;
-    std::uint64_t position = is_sound ? home_slot(hash, slots) : 0;
+    std::uint64_t position = is_sound ? first_match(first, slots, hash) : 0;
     for (std::uint64_t probes = 0; is_sound && probes < slots; ++probes) {
       const std::byte* slot = first + position * sizeof(Slot);
       const std::uint64_t tag = word_at(slot, offsetof(Slot, tag), kAcquire);

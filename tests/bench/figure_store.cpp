@@ -189,7 +189,7 @@ void get_of_size(Report& report, std::size_t value_bytes, const std::string& siz
     map.emplace(key, value);
   }
   const auto ours = [&] { return rate_of_store(bed, 1, keys) / 1e6; };
-  const auto quiet = measure_in_turns(ours, [&] {
+  const auto private_map = [&] {
     return rate(1, keys,
                 [&](const std::string& key, std::span<std::byte> buffer) {
                   const auto found = map.find(key);
@@ -198,8 +198,10 @@ void get_of_size(Report& report, std::size_t value_bytes, const std::string& siz
                   return true;
                 }) /
            1e6;
-  });
-  report.add({"store_get_" + size, quiet.ours, "M/s", "unordered_map, private", quiet.reference, at_least_times(1.0)});
+  };
+  const auto quiet = measure_in_turns(ours, private_map);
+  const std::string beside = "unordered_map, private";
+  report.add({"store_get_" + size, quiet.ours, "M/s", beside, quiet.reference, at_least_times(1.0)});
 
   // Beside a writer that does nothing else, on the other CPU.
   double written = 0;
@@ -234,6 +236,10 @@ void get_of_size(Report& report, std::size_t value_bytes, const std::string& siz
       },
       ours);
   report.add({"store_get_" + size + "_two_readers", two.ours, "M/s", "one", two.reference, at_least_times(0.9)});
+
+  if (!bed.memory().use_large_pages(bed.writer().usage().used_bytes)) return;
+  const auto large = measure_in_turns(ours, private_map);
+  report.add({"store_get_" + size + "_large_pages", large.ours, "M/s", beside, large.reference, at_least_times(1.0)});
 }
 
 /// Microseconds of one operation, each its own transaction.
