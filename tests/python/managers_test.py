@@ -210,6 +210,20 @@ with Manager() as manager:
 ''')
         self.assertEqual(lines, ["True ['RuntimeWarning']"] * 2 + ["broken"])
 
+    def test_names(self):
+        lines = self.program('''
+with Manager() as manager:
+    d = manager.open("dict", "settings")
+    d["x"] = 1
+    print(manager.open("Value", "counter", initial=5).incr())
+with Manager() as manager:
+    d = manager.open("dict", "settings", create="never")
+    print(d, manager.open("Value", "counter").get(), attempt(manager.open, "dict", "settings", create="exclusive").split(":")[1])
+    manager.delete(d)
+    print(attempt(manager.open, "dict", "settings", create="never").split(":")[1], attempt(manager.open, "thing", "x")[:36])
+''')
+        self.assertEqual(lines, ["6", "{'x': 1} 6  object_exists", " unknown_object ValueError: there is no type 'thing'"])
+
     def test_life(self):
         lines = self.program('''
 manager = SyncManager()

@@ -189,6 +189,24 @@ with open(sys.argv[1], "w+") as log:
         self.assertIn("complaint", self.stderr)
         self.assertIn("UserWarning: careful", self.stderr)
 
+    def test_logging_records_travel(self):
+        lines = self.program('''
+import io, logging
+out = io.StringIO()
+logging.basicConfig(level=logging.INFO, stream=out, format="%(levelname)s %(name)s %(message)s")
+with Pool(1) as pool:
+    pool.map(log_something, [1])
+    child = multiprocessing.Process(target=log_something, args=(2,))
+    child.start(); child.join()
+    while out.getvalue().count("broke") < 2: time.sleep(0.01)
+print(out.getvalue())
+''')
+        for number in (1, 2):
+            self.assertIn(f"INFO my.tasks working on {number}", lines)
+        self.assertEqual(lines.count("ERROR root it broke"), 2)
+        self.assertIn("ZeroDivisionError: division by zero", lines)
+        self.assertNotIn("DEBUG my.tasks not said", lines)
+
     def test_progress(self):
         self.program('''
 class Bar:
@@ -220,6 +238,12 @@ with Pool(2) as pool:
 
 PRELUDE += '''
 def echo(x): return x
+def log_something(x):
+    import logging
+    logging.getLogger("my.tasks").info("working on %s", x)
+    logging.getLogger("my.tasks").debug("not said")
+    try: 1 / 0
+    except ZeroDivisionError: logging.exception("it broke")
 def die_once(path):
     if not os.path.exists(path):
         open(path, "w").close()

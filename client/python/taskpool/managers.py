@@ -789,6 +789,31 @@ class SyncManager(BaseManager):
         self._check_running()
         return self._keep(kind(fields, nested=self._nested))
 
+    def open(self, typeid: str, name: str, *, group: str = "", create: str = "open", **options: Any) -> Any:
+        """An object with a name, which lives until it is deleted, also without this program: opened, or made if it is not there.
+        `create`: "open", "exclusive" (it must not be there) or "never" (it must). `group`: a Unix group that shares it. Further
+        options are those of the type: `maxsize`, `value`, `parties`. Other programs, in other languages too, open it by the same
+        name."""
+        self._check_running()
+        kind = _KINDS.get(typeid)
+        if kind is None:
+            raise ValueError(f"there is no type {typeid!r}: want one of {', '.join(sorted(_KINDS))}")
+        fields = {"name": name, "create": create, **options}
+        if group:
+            fields["group"] = group
+        initial = store.value(options.pop("initial", None)) if kind is ValueProxy else None
+        fields.pop("initial", None)
+        proxy = kind(fields, initial, self._nested)
+        if kind is ValueProxy:
+            proxy._set_state("O")
+        elif kind is BarrierProxy:
+            proxy._set_state((None, None))
+        return proxy
+
+    def delete(self, proxy: StoreProxy) -> None:
+        """Ends an object, for everybody, whether it has a name or not."""
+        proxy._opened.delete()
+
     def dict(self, *content: Any, **more: Any) -> DictProxy:
         return self._make(DictProxy)._filled(*content, **more)
 
@@ -847,3 +872,8 @@ class SyncManager(BaseManager):
 
     def Pool(self, *arguments: Any, **keywords: Any) -> Pool:
         return Pool(*arguments, **keywords)
+
+
+_KINDS: dict[str, type[StoreProxy]] = {kind._typeid: kind for kind in (
+    DictProxy, ListProxy, NamespaceProxy, ValueProxy, QueueProxy, JoinableQueueProxy, LockProxy, RLockProxy, SemaphoreProxy,
+    BoundedSemaphoreProxy, EventProxy, ConditionProxy, BarrierProxy)}

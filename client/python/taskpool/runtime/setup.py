@@ -12,7 +12,7 @@ import sys
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
-from .. import names
+from .. import logs, names
 
 #: The message's bytes: for a pool; for a process, whose first descriptor is where it tells of its birth.
 _POOL, _PROCESS = b"pool", b"proc"
@@ -30,6 +30,16 @@ class Passed:
 
     def detach(self) -> int:
         return Passed.arrived[self._index]
+
+
+class _Given:
+    """A descriptor of this process that is to be passed; becomes a Passed."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __reduce__(self) -> Any:
+        return Passed, (context.get_spawning_popen().duplicate_for_child(self._fd),)  # type: ignore[union-attr]
 
 
 class _Collector:
@@ -103,6 +113,8 @@ def preparation_data(name: str) -> dict[str, Any]:
         "environment": dict(os.environ),
         "parent": (process.current_process().name, os.getpid()),
     }
+    log_fd, log_level = logs.channel()
+    data["log"] = (_Given(log_fd), log_level)
     if util._logger is not None:  # type: ignore[attr-defined]
         data["log_level"] = util._logger.getEffectiveLevel()  # type: ignore[attr-defined]
     main = names.main_module()
@@ -139,7 +151,9 @@ def read(setup: int, environment: dict[str, str]) -> Any:
         os.environ.update(preparation.pop("environment"))
         os.environ.update(environment)
         _set_parent(*preparation.pop("parent"))
+        log, log_level = preparation.pop("log")
         spawn.prepare(preparation)
+        logs.install(log.detach(), log_level)
         return pickle.load(stream)
     finally:
         del current._inheriting  # type: ignore[attr-defined]
