@@ -146,6 +146,7 @@ void Pool::dispatch() {
   if (!paused_ && current_ && current_->state() == Zygote::State::ready) {
     give_all();
     if (queue_.waiting() == 0 && rebalance()) give_all();
+    for (const auto& worker : workers_) worker->offer();  // before the turn's end writes to it: it may read that at once
   }
   arm_timer();
 }

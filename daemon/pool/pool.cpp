@@ -471,6 +471,10 @@ queue::Function& Pool::function(const std::string& name) {
   return *function;
 }
 
+bool Pool::may_have(const queue::Function& function) const {
+  return (current_ && function.generation == current_->generation()) || may_have(function.name);
+}
+
 bool Pool::may_have(const std::string& name) const {
   return !current_ || current_->state() != Zygote::State::ready || current_->find_function(name).has_value();
 }

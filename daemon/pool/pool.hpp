@@ -94,6 +94,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   /// The function of that name: made on first use. Whether workers have it is known when it is started.
   queue::Function& function(const std::string& name);
   /// True if the current generation has it, or might have it, or is not known yet.
+  bool may_have(const queue::Function& function) const;
   bool may_have(const std::string& name) const;
   std::vector<std::string> function_names() const;
   std::size_t known_functions() const { return functions_.size(); }

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "daemon/wire/spawn.hpp"
 #include "proto/codec.hpp"
@@ -58,7 +59,14 @@ queue::Load Worker::load() const {
   return {items_, std::chrono::nanoseconds{estimated_ns_}, slow && items_ > 0};
 }
 
-std::uint32_t Worker::unclaimed() const {
+void Worker::offer() {
+  if (unoffered_ == 0) return;
+  offer_tickets(page(), std::exchange(unoffered_, 0));
+  if (!zygote_->claims()) take_back_tickets(page());  // it does not claim: what it was given is its own at once
+}
+
+std::uint32_t Worker::unclaimed() {
+  offer();
   const auto claim = Claim::unpack(page().claim.load(std::memory_order_acquire));
   const auto count = next_ticket_ - claim.next;
   return std::min(count, items_);
@@ -151,8 +159,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
                       .request = next_ticket_};
   const auto count = given.count;
   if (items_ == 0) slow = soft_told = false;  // that was about what it held before
-  offer_tickets(page(), count);  // before the frame: the worker may read it at once
-  if (!zygote_->claims()) take_back_tickets(page());  // it does not claim: what it was given is its own at once
+  unoffered_ += count;
   channel_.send(prefix, head, std::as_bytes(std::span{&header, 1}), table, payload);
 
   next_ticket_ += count;
@@ -166,6 +173,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
 std::vector<Assignment> Worker::take_back() {
   std::vector<Assignment> taken;
   if (assignments_.empty()) return taken;
+  offer();
   auto next = take_back_tickets(page()).next;
   const Ticket first = assignments_.front().first;
   if (next - first > next_ticket_ - first) next = next_ticket_;  // nonsense in the page: take nothing

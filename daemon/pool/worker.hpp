@@ -85,7 +85,7 @@ class Worker : public wire::FrameSink {
   queue::Load load() const;
   std::uint32_t items() const { return items_; }
   bool is_idle() const { return items_ == 0; }
-  std::uint32_t unclaimed() const;
+  std::uint32_t unclaimed();
   /// The assignment and the item in it that user code runs now, and since when.
   struct Running {
     const Assignment* assignment;
@@ -98,8 +98,10 @@ class Worker : public wire::FrameSink {
   std::chrono::nanoseconds worked() const;
   /// Which element of the item that it runs, or ran when it died.
   std::uint32_t position() const { return page().position.load(std::memory_order_relaxed); }
-  /// What it holds is given to it.
+  /// Gives it items. It may claim them once they are offered, at the latest at the end of the turn.
   void give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std::uint32_t function);
+  /// Lets it claim what it was given: once for many, as it shares the claim word's cache line with us.
+  void offer();
   /// Takes back everything that it has not claimed; the caller queues it again, last first.
   std::vector<Assignment> take_back();
   /// Reads finished results out of the outbox while it runs a long task, or after its death.
@@ -185,7 +187,8 @@ class Worker : public wire::FrameSink {
   std::deque<Assignment> assignments_;
   std::uint32_t items_ = 0;
   std::int64_t estimated_ns_ = 0;
-  Ticket next_ticket_ = 0;  ///< The next to be offered. The page's own `end` may have been tampered with.
+  std::uint32_t unoffered_ = 0;  ///< Given, and not to be claimed yet.
+  Ticket next_ticket_ = 0;  ///< The next to be given. The page's own `end` may have been tampered with.
   Ticket reported_ = 0;     ///< Tickets before this one were reported as run: never taken back, whatever the page says.
   bool handling_ = false;
   std::vector<Room> rooms_;

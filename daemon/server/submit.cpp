@@ -88,8 +88,8 @@ Result<const Binding*> Session::binding_of(const FrameView& frame, Binding& own)
     return fail(Errc::bad_message, fmt::format("target: {} was not prepared", number));
   auto& binding = prepared_[number];
   if (binding.error && binding.call == nullptr) return *binding.error;
-  if (const auto& function = binding.call->call.function; !binding.pool->may_have(function))
-    return unknown_function(function, *binding.pool);
+  if (const auto& function = *binding.call->function; !binding.pool->may_have(function))
+    return unknown_function(function.name, *binding.pool);
   return &binding;
 }
 
