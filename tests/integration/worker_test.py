@@ -346,15 +346,18 @@ class MemoryGroup:
 
     def __init__(self, limit):
         self.path = None
-        for root, bound in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        for root, bound, swap in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", limit)),
+                                  ("/sys/fs/cgroup", "memory.max", ("memory.swap.max", 0))):
             path = os.path.join(root, f"taskpool-test-{os.getpid()}")
             try:
                 os.mkdir(path)
             except OSError:
                 continue
             try:
-                with open(os.path.join(path, bound), "w") as file:
-                    file.write(str(limit))
+                for name, value in ((bound, limit), swap):
+                    if name == bound or os.path.exists(os.path.join(path, name)):  # without swap there is none to bound
+                        with open(os.path.join(path, name), "w") as file:
+                            file.write(str(value))
                 self.path = path
                 return
             except OSError:
