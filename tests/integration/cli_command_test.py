@@ -158,6 +158,7 @@ class Detached(DaemonTest):
             gate = os.path.join(directory, "gate")
             os.mkfifo(gate)
             task = self.submit("--", "sh", "-c", "echo first; read line <%s; echo $line" % gate)
+            eventually(lambda: self.run_cli("log", task).code == 0)  # it has begun
             with self.start_cli("log", "-f", task, stdout=subprocess.PIPE, text=True) as cli:
                 self.assertEqual(cli.stdout.readline(), "first\n")
                 with open(gate, "w") as file:
