@@ -193,9 +193,13 @@ auto Home::with_work(ObjectId own, F&& change) -> decltype(change()) {
 Result<ObjectPtr> Home::make(Client& client, const Wanted& wanted) {
   if (objects_.size() >= store_.config().store_max_objects)
     return fail(Errc::limit_reached, fmt::format("store_max_objects: {} has {}", domain_text(key()), objects_.size()));
-  const auto record = wanted.name.empty() ? record_of(client) : ObjectId::none;
-  if (!record) return record.error();
-  const auto info = with_work(*record, [&]() -> Result<ObjectInfo> {
+  auto record = ObjectId::none;
+  if (wanted.name.empty()) {
+    const auto own = record_of(client);
+    if (!own) return own.error();
+    record = (*own)->id;
+  }
+  const auto info = with_work(record, [&]() -> Result<ObjectInfo> {
     auto tx = begin();
     auto made = writer().create_object(tx, {.type = wanted.type,
                                             .flags = wanted.name.empty() ? kAnonymous : std::uint8_t{0},
@@ -203,8 +207,8 @@ Result<ObjectPtr> Home::make(Client& client, const Wanted& wanted) {
                                             .created = unix_ms() / 1000});
     if (!made) return made;
     if (const auto done = set_up(tx, made->id, client, wanted); !done) return done.error();
-    if (*record != ObjectId::none)
-      if (const auto done = note_pin(tx, *record, made->id, true); !done) return done.error();
+    if (record != ObjectId::none)
+      if (const auto done = note_pin(tx, record, made->id, true); !done) return done.error();
     if (const auto done = tx.commit(); !done) return done.error();
     return made;
   });
@@ -292,9 +296,9 @@ Result<void> Home::open(Client& client, const ObjectPtr& object) {
   if (object->name.empty()) {
     const auto record = record_of(client);
     if (!record) return record.error();
-    const auto noted = with_work(*record, [&]() -> Result<void> {
+    const auto noted = with_work((*record)->id, [&]() -> Result<void> {
       auto tx = begin();
-      if (const auto done = note_pin(tx, *record, object->id, true); !done) return done;
+      if (const auto done = note_pin(tx, (*record)->id, object->id, true); !done) return done;
       return tx.commit();
     });
     if (!noted) return noted;
@@ -335,8 +339,13 @@ void Home::drop_if_unused(const ObjectPtr& object) {
 
 // Sessions
 
-Result<ObjectId> Home::record_of(Client& client) {
-  if (const auto known = client.state.records.find(this); known != client.state.records.end()) return known->second.id;
+Result<SessionRecord*> Home::record_of(Client& client) {
+  if (client.state.last_home == this) return client.state.last_record;
+  if (const auto known = client.state.records.find(this); known != client.state.records.end()) {
+    client.state.last_home = this;
+    client.state.last_record = &known->second;
+    return &known->second;
+  }
   auto tx = begin();
   const auto made = writer().create_object(
       tx, {.type = ObjectType::session, .owner_uid = client.state.uid, .created = unix_ms() / 1000});
@@ -347,9 +356,9 @@ Result<ObjectId> Home::record_of(Client& client) {
                                  .writer_uid = client.state.uid});
   if (!put) return put.error();
   if (const auto done = tx.commit(); !done) return done.error();
-  client.state.records[this] = {made->id};
+  auto& record = client.state.records[this] = {made->id};
   sessions_[static_cast<std::uint64_t>(made->id)] = &client;
-  return made->id;
+  return &record;
 }
 
 void Home::remove_record(ObjectId record) {
@@ -365,6 +374,7 @@ void Home::end_session(Client& client) {
   const auto id = record->second.id;
   sessions_.erase(static_cast<std::uint64_t>(id));
   client.state.records.erase(record);
+  client.state.last_home = nullptr;
   sync_.end_session(static_cast<std::uint64_t>(id), [this, id] { remove_record(id); });
 }
 

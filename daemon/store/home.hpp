@@ -78,7 +78,7 @@ class Home final : public SyncHost {
   // Sessions
 
   /// The session's record here, made now if it has none. Error: `store_full`.
-  Result<ObjectId> record_of(Client& client);
+  Result<SessionRecord*> record_of(Client& client);
   /// The session is over: its record goes when what it held was released.
   void end_session(Client& client);
   /// Records of sessions that ended with the last daemon.

@@ -96,6 +96,8 @@ struct ClientState {
   std::vector<ObjectPtr> opened;  ///< By number; null: none.
   std::vector<ObjectPtr> kept;    ///< What a resumed session had open.
   std::unordered_map<Home*, SessionRecord> records;
+  Home* last_home = nullptr;                             ///< Where it wrote last,
+  SessionRecord* last_record = nullptr;                  ///< and its record there.
   std::unordered_map<std::uint64_t, ObjectPtr> watched;  ///< What it watches, by request.
   std::deque<PendingFrame> pending;
   std::size_t pending_bytes = 0;

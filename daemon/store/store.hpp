@@ -110,7 +110,7 @@ class Store {
   Result<void> scan(Client& client, const Prefix& prefix, const ObjectPtr& object, const Operation& operation);
   Result<void> sync(Client& client, const Prefix& prefix, const ObjectPtr& object, const Operation& operation);
   /// Whether a resumed session's request was done before; it is answered then.
-  bool was_applied(Client& client, Home& home, const Prefix& prefix, std::span<const std::byte> body);
+  bool was_applied(Client& client, const Prefix& prefix, std::span<const std::byte> body);
   void finish(Client& client, const Prefix& prefix, Home& home);
   void fail_request(Client& client, const Prefix& prefix, const Error& error, std::optional<std::size_t> index = {});
   bool block(Client& client, const ObjectPtr& object);

@@ -113,17 +113,19 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
 
   auto first = operations.next();
   if (!first) return refuse(first.error());
-  const auto found = opened(client, first->target);
+  auto found = opened(client, first->target);
   if (!found) return refuse(found.error());
-  auto object = *found;
+  auto object = std::move(*found);
   auto& home = *object->home;
   // The types are checked below for each operation, but a control one leaves here.
   if (first->info->kind == Kind::control && count == 1) return control(client, prefix, object, *first);
   const bool may_write = count > 1 || first->info->kind == Kind::write;
+  SessionRecord* record = nullptr;
   if (may_write) {
-    const auto record = home.record_of(client);
-    if (!record) return refuse(record.error());
-    if (client.state.records[&home].applied >= prefix.request && was_applied(client, home, prefix, body)) return true;
+    const auto own = home.record_of(client);
+    if (!own) return refuse(own.error());
+    record = *own;
+    if (record->resumed && record->applied >= prefix.request && was_applied(client, prefix, body)) return true;
   }
 
   effects_.clear();
@@ -177,7 +179,7 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
     return refuse(fail(Errc::limit_reached, "limit: the results do not fit a frame; ask for less at a time")), true;
   }
   if (writes) {
-    auto done = home.note(tx, static_cast<std::uint64_t>(client.state.records[&home].id), prefix.request);
+    auto done = home.note(tx, static_cast<std::uint64_t>(record->id), prefix.request);
     if (done) done = tx.commit();
     if (!done) return give_up(), refuse(done.error());
   } else {
@@ -203,8 +205,7 @@ void Store::finish(Client& client, const Prefix& prefix, Home& home) {
   }
 }
 
-bool Store::was_applied(Client& client, Home& home, const Prefix& prefix, std::span<const std::byte> body) {
-  (void)home;
+bool Store::was_applied(Client& client, const Prefix& prefix, std::span<const std::byte> body) {
   bool has_results = false;
   bool writes = false;
   for (OperationReader operations{body, prefix.count}; !operations.done();) {
@@ -251,7 +252,7 @@ Result<void> Store::sync(Client& client, const Prefix& prefix, const ObjectPtr& 
   auto& home = *object->home;
   const auto record = home.record_of(client);
   if (!record) return record.error();
-  SyncCall call{.owner = {static_cast<std::uint64_t>(*record), 0},
+  SyncCall call{.owner = {static_cast<std::uint64_t>((*record)->id), 0},
                 .reply = Reply{client.state.self, prefix.request, is_quiet(prefix)},
                 .object = object->id,
                 .type = object->type,
@@ -289,7 +290,7 @@ Result<void> Store::sync(Client& client, const Prefix& prefix, const ObjectPtr& 
   } else {
     call.number = next_integer(1);
   }
-  const auto& known = client.state.records[&home];
+  const auto& known = **record;
   if (known.resumed && home.sync().repeat(call, known.applied)) return {};
   home.sync().run(call, item);
   return {};
