@@ -313,7 +313,7 @@ class FullFileSystem(unittest.TestCase):
                 self.assertEqual(caught.exception.code, "store_full")
                 self.assertEqual((d.op("len"), d.get(0)), (count, "x" * 10_000))
                 d.op("delete", key_argument(0))
-                d.set("fits again", "x" * 10_000)
+                d.set(0, "x" * 10_000)  # fits again
 
 
 def as_user(uid, gid, groups, script, *arguments):

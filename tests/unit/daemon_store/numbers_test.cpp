@@ -105,7 +105,7 @@ BOOST_AUTO_TEST_CASE(words_add_up_within_their_type) {
   const auto half = std::bit_cast<std::uint64_t>(0.5);
   BOOST_TEST(std::bit_cast<double>(add_words(Encoding::f64, half, half).value()) == 1.0);
   BOOST_TEST(std::bit_cast<double>(add_words(Encoding::f32, half, std::bit_cast<std::uint64_t>(0.1)).value()) ==
-             double{0.5 + 0.1F});
+             double{static_cast<float>(0.6)});
 }
 
 BOOST_AUTO_TEST_SUITE_END()
