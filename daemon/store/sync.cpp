@@ -46,18 +46,18 @@ void Sync::run(const SyncCall& call, const ItemView& item) {
 Result<void> Sync::act_once(const SyncCall& call) {
   SyncAnswer result;
   Effects effects;
-  auto tx = host_.begin();
-  auto done = act(tx, call, result, effects);
-  if (!done) return done;
-  if (effects.reads_only) {
-    answer(call.reply, result);
-    return boost::system::in_place_value;
-  }
-  done = host_.note(tx, call.owner.session, call.request());
-  if (done) done = tx.commit();
+  auto done = with_work(call.object, [&]() -> Result<void> {
+    effects = {};
+    auto tx = host_.begin();
+    auto acted = act(tx, call, result, effects);
+    if (!acted || effects.reads_only) return acted;
+    acted = host_.note(tx, call.owner.session, call.request());
+    return acted ? tx.commit() : acted;
+  });
   if (!done) return done;
   remember(effects);
   answer(call.reply, result);
+  if (effects.reads_only) return done;
   if (call.code != Code::release) host_.changed(call.object);
   settle(effects.object == ObjectId::none ? call.object : effects.object);
   return boost::system::in_place_value;
@@ -80,27 +80,34 @@ Result<void> Sync::act(Transaction& tx, const SyncCall& call, SyncAnswer& answer
 }
 
 Result<void> Sync::try_or_wait(const SyncCall& call, const ItemView& item) {
-  auto tx = host_.begin();
-  const auto place = place_for(tx, call);
-  if (!place) return place.error();
   SyncAnswer result;
   Effects effects;
-  const bool others_wait = waiters_.front(*place) != nullptr;
-  const auto tried = attempt(tx, {.call = call, .item = item, .others_wait = others_wait}, result, effects);
-  if (!tried) return tried.error();
-  if (*tried) {
-    auto done = host_.note(tx, call.owner.session, call.request());
-    if (done) done = tx.commit();
-    if (!done) return done;
+  Place place;
+  bool is_done = false;
+  auto done = with_work(call.object, [&]() -> Result<void> {
+    effects = {};
+    auto tx = host_.begin();
+    const auto found = place_for(tx, call);
+    if (!found) return found.error();
+    place = *found;
+    const bool others_wait = waiters_.front(place) != nullptr;
+    const auto tried = attempt(tx, {.call = call, .item = item, .others_wait = others_wait}, result, effects);
+    if (!tried) return tried.error();
+    is_done = *tried;
+    if (!is_done) return boost::system::in_place_value;
+    auto noted = host_.note(tx, call.owner.session, call.request());
+    return noted ? tx.commit() : noted;
+  });
+  if (!done) return done;
+  if (is_done) {
     remember(effects);
     answer(call.reply, result);
     if (call.code == Code::queue_put || call.code == Code::queue_get) {
       host_.changed(call.object);
       settle(call.object);
     }
-    return boost::system::in_place_value;
+    return done;
   }
-  tx.abort();
   if (call.timeout == milliseconds{0}) return refusal(Errc::timed_out);
   auto waiting = std::make_unique<Waiting>(call);
   if (call.code == Code::queue_put) {
@@ -113,8 +120,8 @@ Result<void> Sync::try_or_wait(const SyncCall& call, const ItemView& item) {
     waiting->encoding = item.encoding;
     waiting->writer_uid = item.writer_uid;
   }
-  add(std::move(waiting), *place);
-  return boost::system::in_place_value;
+  add(std::move(waiting), place);
+  return done;
 }
 
 Result<bool> Sync::attempt(Transaction& tx, const Attempt& what, SyncAnswer& answer, Effects& effects) {
@@ -168,11 +175,7 @@ void Sync::set_deadline(Waiting& waiting, std::optional<milliseconds> timeout) {
 }
 
 Sync::Waiting& Sync::add(std::unique_ptr<Waiting> waiting, Place place) {
-  // A full segment is no reason not to wait: only a restart of the daemon may then make it `outcome_unknown`.
-  auto tx = host_.begin();
-  waiting->order = waiters_.last_order() + 1;
-  waiting->noted = note_pending(tx, *waiting).has_value() && tx.commit().has_value();
-  tx.abort();
+  note_waiting(*waiting);
   return enqueue(std::move(waiting), place);
 }
 
@@ -186,27 +189,32 @@ Sync::Waiting& Sync::enqueue(std::unique_ptr<Waiting> waiting, Place place) {
 
 bool Sync::serve(Place place) {
   auto* const front = waiters_.front(place);
-  if (front == nullptr) return false;
+  if (front == nullptr || !host_.may_change(static_cast<ObjectId>(place.object))) return false;
   auto& waiting = static_cast<Waiting&>(*front);
-  if (!host_.may_change(static_cast<ObjectId>(place.object))) return false;
   SyncAnswer result;
   Effects effects;
-  auto tx = host_.begin();
-  const auto tried =
-      attempt(tx, {.call = waiting.call, .item = waiting.item(), .depth = waiting.depth, .order = waiting.order},
-              result, effects);
-  if (!tried) {
-    tx.abort();
-    conclude(waiting, tried.error());
-    return true;
-  }
-  if (!*tried) return false;
-  auto done = note_done(tx, waiting);
-  if (done) done = tx.commit();
+  bool is_served = false;
+  const auto serve_once = [&]() -> Result<void> {
+    effects = {};
+    auto tx = host_.begin();
+    if (auto noted = note_done(tx, waiting); !noted) return noted;  // first: it may have to be tried again
+    const Attempt again{.call = waiting.call,
+                        .item = waiting.item(),
+                        .depth = waiting.depth,
+                        .order = waiting.order,
+                        .others_wait = false};
+    const auto tried = attempt(tx, again, result, effects);
+    if (!tried) return tried.error();
+    is_served = *tried;
+    return is_served ? tx.commit() : boost::system::in_place_value;
+  };
+  const auto done = with_work(static_cast<ObjectId>(waiting.owner.session),
+                              [&] { return with_work(waiting.call.object, serve_once); });
   if (!done) {
     conclude(waiting, done.error());
     return true;
   }
+  if (!is_served) return false;
   remember(effects);
   if (waiting.call.code == Code::queue_get || waiting.call.code == Code::queue_put) host_.changed(waiting.call.object);
   if (waiting.call.code == Code::condition_wait) {
@@ -263,12 +271,19 @@ void Sync::tell_some(std::size_t& budget) {
   while (budget > 0) {
     const auto those = waiters_.first(kTold, std::min(budget, kTogether));
     if (those.empty()) return;
-    auto tx = host_.begin();
-    Result<void> noted = boost::system::in_place_value;
-    for (auto* const waiter : those)
-      if (noted) noted = note_done(tx, static_cast<Waiting&>(*waiter));
-    if (noted) (void)tx.commit();  // an entry that stays behind goes with its session
-    tx.abort();
+    ObjectId record = ObjectId::none;  // that was changed last
+    const auto note = [&]() -> Result<void> {
+      auto tx = host_.begin();
+      for (auto* const waiter : those) {
+        record = static_cast<ObjectId>(waiter->owner.session);
+        if (auto noted = note_done(tx, static_cast<Waiting&>(*waiter)); !noted) return noted;
+      }
+      return tx.commit();
+    };
+    auto noted = note();
+    for (std::size_t tries = 0; !noted && noted.error().errc() == Errc::busy && tries < those.size(); ++tries)
+      noted = with_work(record, note);
+    // An entry that has to stay behind goes with its session.
     for (auto* const waiter : those) {
       auto& waiting = static_cast<Waiting&>(*waiter);
       --budget;

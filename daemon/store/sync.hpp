@@ -103,6 +103,8 @@ class Sync {
   Sync(Writer& writer, SyncHost& host) : writer_{writer}, host_{host} {}
 
   static constexpr std::size_t kSlice = 128;
+  /// Waiting requests of one session that its record knows of. What becomes of more in a restart is `outcome_unknown`.
+  static constexpr std::size_t kMaxNoted = 8192;
   /// Bytes of items that the waiting puts of one session may have.
   static constexpr std::size_t kMaxWaitingBytes = std::size_t{64} << 20;
 
@@ -176,6 +178,10 @@ class Sync {
   /// True: done. False: it has to wait.
   Result<bool> attempt(Transaction& tx, const Attempt& what, SyncAnswer& answer, Effects& effects);
   static void answer(const Reply& reply, const SyncAnswer& answer);
+  /// Makes a change, which may be tried several times. If the index of `own` has to grow for it, that is done at once:
+  /// records and indexes of holders have few entries beside other objects.
+  template <class Change>
+  Result<void> with_work(ObjectId own, Change change);
   Result<AuxWords> words(Transaction& tx, ObjectId object);
   Result<void> set_words(Transaction& tx, ObjectId object, const AuxWords& before, const AuxWords& after);
   Result<Place> place_for(Transaction& tx, const SyncCall& call);
@@ -223,7 +229,11 @@ class Sync {
   /// A part of the end of a session; true when nothing is left of it.
   bool end_some(std::uint64_t session, std::size_t& budget);
   Result<void> let_go(std::uint64_t session, ObjectId object);
+  /// Gives the session's record an entry for one that is about to wait. It waits also if there is no room for that.
+  void note_waiting(Waiting& waiting);
   Result<void> note_pending(Transaction& tx, const Waiting& waiting);
+  void note_loss(std::uint64_t session);
+  bool is_lossy(std::uint64_t session);
   Result<void> note_done(Transaction& tx, const Waiting& waiting);
   void restore_holders(const ObjectInfo& object);
   void restore_waiters(std::uint64_t session);

@@ -150,7 +150,7 @@ Result<void> Sync::write_units(Transaction& tx, const Effects& effects) {
 Result<void> Sync::wait_on_condition(const SyncCall& call) {
   auto waiting = std::make_unique<Waiting>(call);
   Effects effects;
-  for (const bool noted : {true, false}) {  // a full segment is no reason not to wait
+  const auto give_way = [&]() -> Result<void> {
     auto tx = host_.begin();
     const auto lock = lock_of(tx, call.object, call.type);
     if (!lock) return lock.error();
@@ -162,13 +162,21 @@ Result<void> Sync::wait_on_condition(const SyncCall& call) {
     waiting->lock = lock->object;
     waiting->depth = before.depth;
     waiting->order = waiters_.last_order() + 1;
-    waiting->noted = noted;
-    if (noted && !note_pending(tx, *waiting)) continue;
-    if (auto done = tx.commit(); !done) return done;
     effects.object = lock->object;
     effects.lost = before.holder;
-    break;
+    if (waiting->noted)
+      if (auto noted = note_pending(tx, *waiting); !noted) return noted;
+    return tx.commit();
+  };
+  const auto record = static_cast<ObjectId>(call.owner.session);
+  waiting->noted = waiters_.count_of(call.owner.session) < kMaxNoted;
+  auto done = with_work(record, give_way);
+  if (!done && done.error().errc() == Errc::store_full) {  // no reason not to wait
+    waiting->noted = false;
+    done = give_way();
   }
+  if (!done) return done;
+  if (!waiting->noted) note_loss(call.owner.session);
   remember(effects);
   auto& kept = enqueue(std::move(waiting), place_of(call.object, Lane::notify));
   if (call.timeout == std::chrono::milliseconds{0})

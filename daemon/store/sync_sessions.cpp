@@ -42,6 +42,29 @@ constexpr std::size_t kRestoreSteps = 1024;
 
 // Requests that wait, in their session's record
 
+void Sync::note_waiting(Waiting& waiting) {
+  const auto session = waiting.owner.session;
+  const auto note = [&]() -> Result<void> {
+    auto tx = host_.begin();
+    auto noted = note_pending(tx, waiting);
+    return noted ? tx.commit() : noted;
+  };
+  waiting.order = waiters_.last_order() + 1;
+  waiting.noted = waiters_.count_of(session) < kMaxNoted && with_work(static_cast<ObjectId>(session), note);
+  if (!waiting.noted) note_loss(session);
+}
+
+void Sync::note_loss(std::uint64_t session) {
+  auto tx = host_.begin();
+  if (writer_.set_aux(tx, static_cast<ObjectId>(session), kLossy, 1)) (void)tx.commit();  // it needs no room
+}
+
+bool Sync::is_lossy(std::uint64_t session) {
+  auto tx = host_.begin();
+  const auto record = words(tx, static_cast<ObjectId>(session));
+  return !record || (*record)[kLossy] != 0;
+}
+
 Result<void> Sync::note_pending(Transaction& tx, const Waiting& waiting) {
   const PendingEntry entry{static_cast<std::uint64_t>(waiting.call.object),
                            waiting.order,
@@ -288,13 +311,20 @@ bool Sync::repeat(const SyncCall& call, std::uint64_t applied) {
     if (lane == Lane::notify || lane == Lane::arrive || lane == Lane::set) set_deadline(waiting, call.timeout);
     return true;
   }
-  auto tx = host_.begin();
-  const auto pending = writer_.erase(tx, static_cast<ObjectId>(session), key_of(request));
-  if (pending && *pending) {  // it waited and was not served
-    (void)tx.commit();        // else it stays until the session ends
-    return false;
+  bool is_pending = false;
+  const auto take_entry = [&]() -> Result<void> {
+    auto tx = host_.begin();
+    const auto pending = writer_.erase(tx, static_cast<ObjectId>(session), key_of(request));
+    if (!pending) return pending.error();
+    is_pending = *pending;
+    return tx.commit();
+  };
+  (void)with_work(static_cast<ObjectId>(session), take_entry);  // if it stays, it goes with its session
+  if (is_pending || request > applied) return false;            // it waited and was not served, or is new
+  if (waits(call.code) && is_lossy(session)) {
+    call.reply.error(Errc::outcome_unknown, "so many requests waited that it is not known whether this one was served");
+    return true;
   }
-  if (request > applied) return false;
   switch (call.code) {
     case Code::queue_get:
     case Code::barrier_wait:

@@ -37,6 +37,8 @@ struct Sync::Attempt {
   bool others_wait = false;                 ///< And go first.
 };
 
+inline constexpr std::size_t kWorkSteps = 1000;
+
 // Words of the objects beyond those of their states. They hold orders of waiters, so that each of a long lane is told
 // the right thing also when the daemon dies in between.
 /// Of a condition: waiters up to this one were notified.
@@ -45,9 +47,24 @@ inline constexpr std::size_t kNotified = 3;
 /// a clear() follows.
 inline constexpr std::size_t kIsSet = 0;
 inline constexpr std::size_t kSeenBy = 1;
+/// Of a session's record: some of its waits could not be noted there.
+inline constexpr std::size_t kLossy = 3;
 /// Of a barrier: up to which order those who arrived went on, or heard `broken`.
 inline constexpr std::size_t kPassed = 2;
 inline constexpr std::size_t kBroke = 3;
+
+template <class Change>
+Result<void> Sync::with_work(ObjectId own, Change change) {
+  for (int attempt = 0;; ++attempt) {
+    Result<void> done = change();
+    if (done || done.error().errc() != Errc::busy || attempt == 2) return done;
+    for (;;) {
+      const auto worked = writer_.work(own, kWorkSteps);
+      if (!worked) return worked.error();
+      if (*worked) break;
+    }
+  }
+}
 
 inline bool waits(Code code) {
   switch (code) {

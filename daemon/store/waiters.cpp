@@ -101,6 +101,11 @@ std::size_t Waiters::count(Place place) const {
   return lane == lanes_.end() ? 0 : lane->second.size();
 }
 
+std::size_t Waiters::count_of(std::uint64_t session) const {
+  const auto found = sessions_.find(session);
+  return found == sessions_.end() ? 0 : found->second.size();
+}
+
 std::optional<TimePoint> Waiters::next_deadline() const {
   if (deadlines_.empty()) return std::nullopt;
   return deadlines_.begin()->when;

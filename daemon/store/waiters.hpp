@@ -80,6 +80,7 @@ class Waiters {
   /// One of a session's, or null.
   Waiter* any_of(std::uint64_t session);
   std::size_t count(Place place) const;
+  std::size_t count_of(std::uint64_t session) const;
   /// In no order.
   template <class Visit>
   void for_each(Visit visit) const {

@@ -143,6 +143,26 @@ BOOST_AUTO_TEST_CASE(a_second_restart_loses_nothing_either) {
   BOOST_TEST(outcome(anns) == "1 0");
 }
 
+BOOST_AUTO_TEST_CASE(more_waits_than_a_record_knows_end_well_and_are_unknown_after_a_restart) {
+  const auto lock = make(ObjectType::lock), event = make(ObjectType::event);
+  const auto ann = session(), bob = session();
+  ask(ann, Code::acquire, lock);
+  std::vector<std::uint64_t> waits;
+  for (std::size_t i = 0; i < 2 * Sync::kMaxNoted; ++i) waits.push_back(start(bob, Code::event_wait, event));
+  const auto bobs = start(bob, Code::acquire, lock);
+  ask(ann, Code::event_set, event);
+  work();
+  for (const auto request : waits) BOOST_REQUIRE(outcome(request) == "");
+  for (std::size_t i = 0; i < Sync::kMaxNoted; ++i) start(bob, Code::queue_get, make_once(ObjectType::queue));
+  const auto last = start(bob, Code::acquire, lock);
+  ask(bob, Code::event_set, event);
+  restart();
+  BOOST_TEST(repeat(bob, Code::acquire, lock, {.request = bobs}, applied(bob)));
+  BOOST_TEST(outcome(bobs) == "!outcome_unknown");
+  BOOST_TEST(repeat(bob, Code::acquire, lock, {.request = last}, applied(bob)));
+  BOOST_TEST(outcome(last) == "!outcome_unknown");
+}
+
 BOOST_AUTO_TEST_CASE(many_who_hold_and_wait_end_in_slices) {
   const auto ann = session(), bob = session();
   std::vector<ObjectId> locks;

@@ -53,6 +53,7 @@ struct SyncStory : SyncHost {
   bool wants_work = false;
   int deadlines = 0;
   ObjectId held = ObjectId::none;
+  std::map<ObjectType, ObjectId> once;
 
   SyncStory() { sync.emplace(*segment.writer, *this); }
 
@@ -70,6 +71,12 @@ struct SyncStory : SyncHost {
       segment.writer->set_aux(tx, id, index, words[index]).value();
     tx.commit().value();
     return id;
+  }
+  /// One of that type for all who ask.
+  ObjectId make_once(ObjectType type) {
+    const auto [made, is_new] = once.try_emplace(type);
+    if (is_new) made->second = make(type);
+    return made->second;
   }
   struct With {
     std::int64_t timeout = kForEver;
