@@ -47,6 +47,7 @@ Result<void> Sync::act_once(const SyncCall& call) {
   SyncAnswer result;
   Effects effects;
   auto done = with_work(call.object, [&]() -> Result<void> {
+    result = {};
     effects = {};
     auto tx = host_.begin();
     auto acted = act(tx, call, result, effects);
@@ -85,6 +86,7 @@ Result<void> Sync::try_or_wait(const SyncCall& call, const ItemView& item) {
   Place place;
   bool is_done = false;
   auto done = with_work(call.object, [&]() -> Result<void> {
+    result = {};
     effects = {};
     auto tx = host_.begin();
     const auto found = place_for(tx, call);
@@ -195,6 +197,7 @@ bool Sync::serve(Place place) {
   Effects effects;
   bool is_served = false;
   const auto serve_once = [&]() -> Result<void> {
+    result = {};
     effects = {};
     auto tx = host_.begin();
     if (auto noted = note_done(tx, waiting); !noted) return noted;  // first: it may have to be tried again
