@@ -45,8 +45,8 @@ struct PreparedCall : boost::intrusive_ref_counter<PreparedCall, boost::thread_u
 };
 using PreparedCallPtr = boost::intrusive_ptr<const PreparedCall>;
 
-/// Who is told what becomes of a job's tasks: a session, or the keeper of results. Calls come in any order of indexes, each
-/// index once; on_done() is the last. None of them may end the job or call the pool.
+/// Who is told what becomes of a job's tasks: a session, or the keeper of results. Calls come in any order of indexes,
+/// each index once; on_done() is the last. None of them may end the job or call the pool.
 class Listener {
  public:
   virtual ~Listener() = default;
@@ -60,37 +60,37 @@ class Listener {
   virtual bool on_done(Job& job) = 0;
 };
 
-/// What a client asked to be run: one task (`apply`), or many (`map`), of which ranges wait, run or wait to be repeated. Only
-/// Queue changes it.
+/// What a client asked to be run: one task (`apply`), or many (`map`), of which ranges wait, run or wait to be
+/// repeated. Only Queue changes it.
 class Job {
  public:
   JobId id{};
   PreparedCallPtr call;
-  pool::Pool* pool = nullptr;   ///< Whose job it is; for those above the queue, which knows nothing of pools.
+  pool::Pool* pool = nullptr;  ///< Whose job it is; for those above the queue, which knows nothing of pools.
   Listener* listener = nullptr;
   SessionTurn* turn = nullptr;  ///< Whose turn this takes; owned by the queue.
   std::uint64_t request = 0;
-  std::uint32_t session = 0;    ///< Whose arenas its references name; 0 for the daemon's own.
+  std::uint32_t session = 0;  ///< Whose arenas its references name; 0 for the daemon's own.
   std::uint32_t uid = 0;
-  std::uint32_t depth = 0;      ///< 0 for a task that no task submitted.
+  std::uint32_t depth = 0;  ///< 0 for a task that no task submitted.
   bool is_map = false;
   TimePoint accepted{};
   TimePoint first_started{};
   TimePoint ended_at{};
 
   bool input_ended = false;
-  bool cancelled = false;       ///< Nothing of it starts any more.
+  bool cancelled = false;              ///< Nothing of it starts any more.
   Errc cancel_code = Errc::cancelled;  ///< What its running tasks end with then.
-  TimePoint kill_at{};          ///< When its running tasks are killed that did not stop when asked.
+  TimePoint kill_at{};                 ///< When its running tasks are killed that did not stop when asked.
   bool ended = false;
-  std::uint32_t total = 0;      ///< Items so far.
+  std::uint32_t total = 0;  ///< Items so far.
   std::uint32_t waiting = 0;
-  std::uint32_t running = 0;    ///< With a worker, claimed or not.
-  std::uint32_t delayed = 0;    ///< Waiting to be repeated.
+  std::uint32_t running = 0;  ///< With a worker, claimed or not.
+  std::uint32_t delayed = 0;  ///< Waiting to be repeated.
   std::uint32_t succeeded = 0;
   std::uint32_t failed = 0;
   std::uint32_t cancelled_items = 0;
-  Estimate run_time;            ///< Of its own items; a map's may differ from the function's usual ones.
+  Estimate run_time;  ///< Of its own items; a map's may differ from the function's usual ones.
 
   bool finished() const { return input_ended && waiting == 0 && running == 0 && delayed == 0; }
   const Estimate& estimate() const { return run_time.known() ? run_time : call->function->run_time; }
@@ -110,14 +110,14 @@ class Job {
   std::unique_ptr<std::deque<Range>> more_;
 };
 
-using ReadyList = boost::intrusive::list<
-    Job, boost::intrusive::member_hook<Job, decltype(Job::ready_hook), &Job::ready_hook>,
-    boost::intrusive::constant_time_size<false>>;
-using OwnerList = boost::intrusive::list<
-    Job, boost::intrusive::member_hook<Job, decltype(Job::owner_hook), &Job::owner_hook>,
-    boost::intrusive::constant_time_size<false>>;
-using TableList = boost::intrusive::list<
-    Job, boost::intrusive::member_hook<Job, decltype(Job::table_hook), &Job::table_hook>,
-    boost::intrusive::constant_time_size<false>>;
+using ReadyList =
+    boost::intrusive::list<Job, boost::intrusive::member_hook<Job, decltype(Job::ready_hook), &Job::ready_hook>,
+                           boost::intrusive::constant_time_size<false>>;
+using OwnerList =
+    boost::intrusive::list<Job, boost::intrusive::member_hook<Job, decltype(Job::owner_hook), &Job::owner_hook>,
+                           boost::intrusive::constant_time_size<false>>;
+using TableList =
+    boost::intrusive::list<Job, boost::intrusive::member_hook<Job, decltype(Job::table_hook), &Job::table_hook>,
+                           boost::intrusive::constant_time_size<false>>;
 
 }  // namespace taskpool::queue

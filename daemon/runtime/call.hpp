@@ -86,8 +86,8 @@ class Call : public taskpool_call {
   std::uint64_t result_bytes_ = 0;
   std::byte* result_place_ = nullptr;  ///< In the outbox, in `room_` or in `dropped_`.
   bool is_dropped_ = false;
-  std::vector<std::byte> dropped_;     ///< A result that nobody wants.
-  ArenaRef room_;                      ///< All zero: the result is inline.
+  std::vector<std::byte> dropped_;  ///< A result that nobody wants.
+  ArenaRef room_;                   ///< All zero: the result is inline.
   std::optional<ErrorHead> error_;
 };
 

@@ -104,15 +104,16 @@ int run(const taskpool_call* call, void* user) {
 }  // namespace
 
 const taskpool_module& command_module() {
-  static const taskpool_function function{.name = "run",
-                                          .signature = "(argv: [text]) -> object",
-                                          .doc = "Runs a program, without a shell, and returns how it ended and what it wrote.",
-                                          .call = &run,
-                                          .user = &command_state(),
-                                          .call_array = nullptr,
-                                          .array_in = 0,
-                                          .array_out = 0,
-                                          .reserved = {}};
+  static const taskpool_function function{
+      .name = "run",
+      .signature = "(argv: [text]) -> object",
+      .doc = "Runs a program, without a shell, and returns how it ended and what it wrote.",
+      .call = &run,
+      .user = &command_state(),
+      .call_array = nullptr,
+      .array_in = 0,
+      .array_out = 0,
+      .reserved = {}};
   static const taskpool_module module{.abi_version = TASKPOOL_ABI_VERSION,
                                       .function_count = 1,
                                       .name = "command",

@@ -40,8 +40,10 @@ void read_options(Fields& fields, CommandSpec& spec) {
 void read_argv(Fields& fields, CommandSpec& spec) {
   fields.require("argv");
   fields.texts("argv", spec.argv, kMaxWords, kMaxWordBytes);
-  if (spec.argv.empty()) fields.reject("argv", "names no program");
-  else if (spec.argv.front().empty()) fields.reject("argv", "the program's name is empty");
+  if (spec.argv.empty())
+    fields.reject("argv", "names no program");
+  else if (spec.argv.front().empty())
+    fields.reject("argv", "the program's name is empty");
   for (std::size_t i = 0; i < spec.argv.size(); ++i)
     if (has_nul(spec.argv[i])) fields.reject("argv", "word " + std::to_string(i) + " contains a NUL");
 }

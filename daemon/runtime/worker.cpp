@@ -26,8 +26,8 @@ namespace {
 
 /// Most items that share one reading of the clock.
 constexpr std::uint32_t kMostItems = 64;
-/// Most numbers of an array that are claimed at once, for one call: what a slow one among them delays. With 8 bytes each they
-/// fit an inline body.
+/// Most numbers of an array that are claimed at once, for one call: what a slow one among them delays. With 8 bytes
+/// each they fit an inline body.
 constexpr std::uint32_t kMostNumbers = kMaxInlineItemBytes / 8;
 /// The outbox is sent when it has more than this, or when its oldest result has waited this long and another item
 /// begins.
@@ -180,8 +180,8 @@ Worker::Block Worker::claim_block(Ticket ticket, std::uint32_t want) {
   return block;
 }
 
-/// `ticket` could not be claimed. Returns the next that perhaps can, at most `end`: what is taken back is taken back up to
-/// the word's `next`, all at once, and there may be hundreds.
+/// `ticket` could not be claimed. Returns the next that perhaps can, at most `end`: what is taken back is taken back up
+/// to the word's `next`, all at once, and there may be hundreds.
 Ticket Worker::skip_taken_back(Ticket ticket, Ticket end) {
   const auto next = Claim::unpack(page_.claim.load(std::memory_order_acquire)).next;
   auto to = ticket + 1;
@@ -207,7 +207,8 @@ void Worker::finish(Ticket ticket) {
 void Worker::run_items(const taskpool_function& function, Pace& pace, Chunk& chunk) {
   const Ticket end = chunk.first() + chunk.tickets();
   for (Ticket ticket = chunk.first(); ticket != end;) {
-    // Each item is claimed alone, so that nothing waits behind one that turns out long; only the clock is read for many.
+    // Each item is claimed alone, so that nothing waits behind one that turns out long; only the clock is read for
+    // many.
     const auto block = claim_block(ticket, 1);
     if (block.end == block.first) {
       ticket = skip_taken_back(ticket, end);

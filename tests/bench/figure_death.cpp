@@ -24,7 +24,8 @@ struct Death {
   double replacement_ms = 0;  ///< From there to the first result of the next worker.
 };
 
-/// The floor: a process that forks another, and again each time that one ends; nothing else. What is killed is as large as the worker.
+/// The floor: a process that forks another, and again each time that one ends; nothing else. What is killed is as large
+/// as the worker.
 class BareZygote {
  public:
   BareZygote() {
@@ -47,11 +48,12 @@ class BareZygote {
   BareZygote(const BareZygote&) = delete;
   BareZygote& operator=(const BareZygote&) = delete;
 
-  /// Kills the worker: until the kernel reports its end, for which its memory is freed first, and from there until the next one
-  /// says that it is ready.
+  /// Kills the worker: until the kernel reports its end, for which its memory is freed first, and from there until the
+  /// next one says that it is ready.
   Death kill_one() {
     char byte = 'h';
-    if (::write(orders_.get(), &byte, 1) != 1 || ::read(told_.get(), &byte, 1) != 1) throw std::runtime_error("no process to kill");
+    if (::write(orders_.get(), &byte, 1) != 1 || ::read(told_.get(), &byte, 1) != 1)
+      throw std::runtime_error("no process to kill");
     const os::UniqueFd pidfd{static_cast<int>(::syscall(SYS_pidfd_open, worker_, 0))};
     if (!pidfd) throw std::runtime_error("no process to kill");
     const auto killed = Clock::now();
@@ -120,7 +122,8 @@ Death kill_one(const Client& client, const PreparedCall& next) {
   const auto result = held.get();
   Death death;
   death.error_ms = seconds_since(killed) * 1e3;
-  if (result || result.error().errc() != Errc::worker_lost) throw std::runtime_error("the caller was told something else");
+  if (result || result.error().errc() != Errc::worker_lost)
+    throw std::runtime_error("the caller was told something else");
   const auto told = Clock::now();
   const std::byte body[1]{};
   if (const auto answer = next.apply(body); !answer) throw std::runtime_error(answer.error().detail);
@@ -160,7 +163,8 @@ void worker_death(Report& report) {
     bare_replacement.push_back(percentile(bare_replacements, 0.99));
   }
   report.add({"death_to_error_p99", median(error), "ms", "bare process, to its pidfd", median(bare_error), at_most(5)});
-  report.add({"death_to_next_p99", median(replacement), "ms", "bare fork loop, to the next", median(bare_replacement), at_most(2)});
+  report.add({"death_to_next_p99", median(replacement), "ms", "bare fork loop, to the next", median(bare_replacement),
+              at_most(2)});
 }
 
 }  // namespace taskpool::bench

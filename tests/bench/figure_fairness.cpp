@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::size_t kSessions = 7;
 constexpr std::size_t kApplies = 1'000;
-/// What a worker may hold when an apply arrives: the most that the supervisor hands out ahead while several sessions have work.
-/// Microseconds; ARCHITECTURE.md, "Scheduling".
+/// What a worker may hold when an apply arrives: the most that the supervisor hands out ahead while several sessions
+/// have work. Microseconds; ARCHITECTURE.md, "Scheduling".
 constexpr double kClaimedChunkUs = 500;
 
 /// The 99th percentile of the applies of seven sessions at once, in microseconds.
