@@ -51,6 +51,22 @@ inline std::uint64_t hash_key(std::span<const std::byte> key, std::uint64_t seed
   return hash != 0 ? hash : 1;
 }
 
+/// The same for bytes that are padded with zeros to whole words.
+inline std::uint64_t hash_words(const std::byte* words, std::size_t size, std::uint64_t seed) {
+  const auto load = [](const std::byte* from) {
+    std::uint64_t word;
+    std::memcpy(&word, from, sizeof word);
+    return word;
+  };
+  std::uint64_t state = seed ^ kHash1;
+  std::size_t left = size;
+  for (; left > 16; left -= 16, words += 16) state = hash_mix(load(words) ^ kHash2 ^ seed, load(words + 8) ^ state);
+  const std::uint64_t last = left > 8 ? load(words + 8) : 0;
+  state = hash_mix(load(words) ^ kHash2 ^ seed, last ^ state);
+  const std::uint64_t hash = hash_mix(state ^ kHash3, size ^ kHash1);
+  return hash != 0 ? hash : 1;
+}
+
 /// The check of what never changes in a header: of the bytes before `check`.
 std::uint64_t header_check(const SegmentHeader& header);
 

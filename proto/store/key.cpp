@@ -95,10 +95,12 @@ Result<Key> parse_key(KeyView bytes) {
 }
 
 void KeyBuffer::put_integer(bool negative, std::uint64_t magnitude) {
-  begin(KeyKind::integer);
-  bytes_[size_++] = std::byte{negative};
-  for (int shift = (static_cast<int>(std::bit_width(magnitude)) + 7) / 8 * 8 - 8; shift >= 0; shift -= 8)
-    bytes_[size_++] = static_cast<std::byte>(magnitude >> shift);
+  const auto bytes = static_cast<unsigned>(std::bit_width(magnitude) + 7) / 8;
+  // Its first byte is the magnitude's highest one.
+  const std::uint64_t turned = bytes == 0 ? 0 : __builtin_bswap64(magnitude << (64 - 8 * bytes));
+  put_word(0, static_cast<std::uint64_t>(KeyKind::integer) | std::uint64_t{negative} << 8 | turned << 16);
+  put_word(8, turned >> 48);
+  size_ = 2 + bytes;
 }
 
 void KeyBuffer::set_integer(std::int64_t value) {
@@ -121,6 +123,7 @@ void KeyBuffer::set_real(double value) {
   const unsigned shift = static_cast<unsigned>(exponent) - 53;
   put_integer(value < 0, mantissa << shift % 8);
   for (unsigned zeros = shift / 8; zeros != 0; --zeros) bytes_[size_++] = std::byte{0};
+  for (std::size_t at = size_; at % sizeof(std::uint64_t) != 0; ++at) bytes_[at] = std::byte{0};
 }
 
 bool KeyBuffer::set_tuple(std::span<const KeyView> members) {

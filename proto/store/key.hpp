@@ -61,6 +61,10 @@ class KeyBuffer {
   KeyBuffer() { set_null(); }
   KeyView view() const { return {bytes_, size_}; }
   operator KeyView() const { return view(); }
+  /// The same as whole words, the last one padded with zeros. They are written word by word, too: a core that reads a
+  /// word in other pieces than it was just written waits until all that came before is done.
+  const std::byte* words() const { return bytes_; }
+  std::size_t size() const { return size_; }
 
   void set_null() { begin(KeyKind::null); }
   void set_integer(std::int64_t value);
@@ -80,20 +84,41 @@ class KeyBuffer {
 
  private:
   void begin(KeyKind kind) {
-    bytes_[0] = static_cast<std::byte>(kind);
+    put_word(0, static_cast<std::uint64_t>(kind));
     size_ = 1;
   }
+  void put_word(std::size_t at, std::uint64_t word) { std::memcpy(bytes_ + at, &word, sizeof word); }
   void put_integer(bool negative, std::uint64_t magnitude);
-  [[nodiscard]] bool put(KeyKind kind, const void* data, std::size_t size) {
-    if (size >= kMaxKeyBytes) return false;
-    begin(kind);
-    if (size != 0) std::memcpy(bytes_ + 1, data, size);
-    size_ += size;
-    return true;
-  }
+  [[nodiscard]] bool put(KeyKind kind, const void* data, std::size_t size);
   std::size_t size_ = 1;
   alignas(8) std::byte bytes_[kMaxKeyBytes];  // not initialised: that would cost more than a look-up
 };
+
+inline bool KeyBuffer::put(KeyKind kind, const void* data, std::size_t size) {
+  if (size >= kMaxKeyBytes) return false;
+  const auto* at = static_cast<const std::byte*>(data);
+  const auto load = [](const std::byte* from) {
+    std::uint64_t word;
+    std::memcpy(&word, from, sizeof word);
+    return word;
+  };
+  size_ = 1 + size;
+  if (size < sizeof(std::uint64_t)) {
+    std::uint64_t word = static_cast<std::uint64_t>(kind);
+    for (std::size_t index = 0; index < size && index < 7; ++index)
+      word |= static_cast<std::uint64_t>(at[index]) << (8 * index + 8);
+    put_word(0, word);
+    return true;
+  }
+  put_word(0, load(at) << 8 | static_cast<std::uint64_t>(kind));
+  std::size_t place = 8;
+  at += 7;
+  std::size_t left = size - 7;
+  for (; left >= 8; left -= 8, at += 8, place += 8) put_word(place, load(at));
+  // The last bytes, read together with some before them.
+  if (left != 0) put_word(place, load(at + left - 8) >> (8 * (8 - left)));
+  return true;
+}
 
 /// From JSON: null, numbers, text, arrays (tuples); true and false are 1 and 0, and 1.0 is 1. What JSON lacks is an
 /// object of one member: {"$bytes": hex}, {"$opaque": hex}, {"$integer": decimal}, {"$real": "nan" | "inf" | "-inf"}.

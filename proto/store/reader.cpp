@@ -127,6 +127,20 @@ bool find_extras(const Walk& walk, std::uint8_t flags, EntryPlace& entry, const 
   return word == load_word(place);
 }
 
+/// Compares with a key of whole words.
+[[gnu::always_inline]] inline bool has_key(const EntryPlace& entry, const KeyBuffer& key) {
+  if (entry.key_bytes != key.size()) return false;
+  for (std::size_t at = 0; at < key.size(); at += sizeof(std::uint64_t)) {
+    std::uint64_t word;
+    std::memcpy(&word, key.words() + at, sizeof word);
+    if (word != load_word(entry.key + at)) return false;
+  }
+  return true;
+}
+
+std::uint64_t hash_of(KeyView key, std::uint64_t seed) { return hash_key(key, seed); }
+std::uint64_t hash_of(const KeyBuffer& key, std::uint64_t seed) { return hash_words(key.words(), key.size(), seed); }
+
 /// A node or words block that a root or branch names.
 const std::byte* find_block(const Walk& walk, Reference reference, ObjectId object, BlockKind kind) {
   const std::byte* block = walk.block(reference);
@@ -298,8 +312,9 @@ bool Segment::is_root(const ObjectView& object, Reference root) const {
   return word_at(memory_ + object.offset, offsetof(ObjectRecord, root)) == root.word;
 }
 
-Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> into) const {
-  const std::uint64_t hash = hash_key(key, seed_);
+template <class AnyKey>
+Read Segment::look_up(const ObjectView& object, const AnyKey& key, std::span<std::byte> into) const {
+  const std::uint64_t hash = hash_of(key, seed_);
   ReadCode code = ReadCode::too_busy;
   for (unsigned tries = 0; tries < kReadTries; ++tries) {
     Reference root;
@@ -346,6 +361,14 @@ Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> in
     if (is_root(object, root)) return {is_sound ? ReadCode::absent : ReadCode::damaged};
   }
   return {ReadCode::too_busy};
+}
+
+Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> into) const {
+  return look_up(object, key, into);
+}
+
+Read Segment::get(const ObjectView& object, const KeyBuffer& key, std::span<std::byte> into) const {
+  return look_up(object, key, into);
 }
 
 Read Segment::contains(const ObjectView& object, KeyView key) const { return get(object, key, {}); }

@@ -113,6 +113,8 @@ class Segment {
 
   /// Looks a key up in a dict and copies its value.
   Read get(const ObjectView& object, KeyView key, std::span<std::byte> into) const;
+  /// The fastest form.
+  Read get(const ObjectView& object, const KeyBuffer& key, std::span<std::byte> into) const;
   /// The same without the copy: `found` with size and encoding.
   Read contains(const ObjectView& object, KeyView key) const;
   /// A list's item.
@@ -156,6 +158,8 @@ class Segment {
 
  private:
   Segment(std::span<const std::byte> memory, Clock now) : memory_(memory.data()), bytes_(memory.size()), now_(now) {}
+  template <class AnyKey>
+  Read look_up(const ObjectView& object, const AnyKey& key, std::span<std::byte> into) const;
   std::size_t used_bytes() const;
   bool load_root(const ObjectView& object, Shape shape, Reference& root, ReadCode& code) const;
   bool is_root(const ObjectView& object, Reference root) const;

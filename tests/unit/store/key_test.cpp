@@ -119,6 +119,23 @@ BOOST_AUTO_TEST_CASE(a_buffer_builds_the_same) {
   BOOST_TEST(!buffer.set_text(std::string(kMaxKeyBytes, 'x')));
 }
 
+BOOST_AUTO_TEST_CASE(a_buffer_is_padded_and_hashes_the_same) {
+  KeyBuffer buffer;
+  std::string text;
+  for (int length = 0; length < 70; ++length) {
+    BOOST_TEST(buffer.set_text(text));
+    BOOST_TEST(hex(buffer) == hex(key_from_json(Json(text)).value()));
+    BOOST_TEST(hash_words(buffer.words(), buffer.size(), 9) == hash_key(buffer, 9));
+    text += static_cast<char>('a' + length % 26);
+  }
+  for (const double real : {0.0, 1.0, -255.0, 65536.0, 1e18, 1e30, -1e300, 0.1}) {
+    buffer.set_real(real);
+    BOOST_TEST(hex(buffer) == hex(key_from_json(Json(real)).value()));
+    BOOST_TEST(check_key(buffer).has_value());
+    BOOST_TEST(hash_words(buffer.words(), buffer.size(), 9) == hash_key(buffer, 9));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_hash_is_that_of_the_specification) {
   const auto hash = [](std::string_view text, std::uint64_t seed) {
     return hash_key(std::as_bytes(std::span{text}), seed);
