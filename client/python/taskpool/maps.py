@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import struct
 import threading
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Sequence
 
 from . import names, payload, wire
 from .arena import Region
@@ -26,7 +26,7 @@ _WINDOW_ITEMS = 4096
 _SPLIT_AGAIN = frozenset({"worker_lost", "out_of_memory", "timed_out"})
 
 
-class _Chunk:
+class Chunk:
     """Consecutive elements under way as one item."""
 
     __slots__ = ("start", "elements", "size", "region")
@@ -54,8 +54,8 @@ class Job:
         else:
             name = names.name_of(function)
             self._name = "!map" if name is None else f"!map {name}"
-        self._under_way: dict[int, _Chunk] = {}
-        self._again: collections.deque[_Chunk] = collections.deque()
+        self._under_way: dict[int, Chunk] = {}
+        self._again: collections.deque[Chunk] = collections.deque()
         self._bytes = 0
         self._items = 0
         self._request = 0
@@ -69,7 +69,7 @@ class Job:
 
     # For subclasses
 
-    def _next_chunk(self) -> _Chunk | None:
+    def _next_chunk(self) -> Chunk | None:
         """What is to be sent next, or None for now or for ever."""
         raise NotImplementedError
 
@@ -139,7 +139,7 @@ class Job:
         self._send(bodies)
         self._finish_if_over()
 
-    def _send_large(self, chunk: _Chunk, item: payload.Item) -> None:
+    def _send_large(self, chunk: Chunk, item: payload.Item) -> None:
         try:
             flags, body, chunk.region = self._caller.place(item)
         except DaemonError as error:
@@ -149,14 +149,14 @@ class Job:
         self._register(chunk, item.size)
         self._send_frame(body, flags, 1)
 
-    def _register(self, chunk: _Chunk, size: int) -> None:
+    def _register(self, chunk: Chunk, size: int) -> None:
         """The chunk is the next item of the job on the wire."""
         chunk.size = size
         self._bytes += size
         self._under_way[self._items] = chunk
         self._items += 1
 
-    def _encode(self, chunk: _Chunk) -> payload.Item | None:
+    def _encode(self, chunk: Chunk) -> payload.Item | None:
         try:
             if self._is_native:
                 return encode_json(chunk.elements[0])
@@ -236,7 +236,7 @@ class Job:
         self._feed_queued = False
         self.feed()
 
-    def _drop(self, index: int) -> _Chunk:
+    def _drop(self, index: int) -> Chunk:
         chunk = self._under_way.pop(index)
         self._bytes -= chunk.size
         if chunk.region is not None:
@@ -270,7 +270,7 @@ class Job:
         if frame.flags & wire.IN_ARENA:
             self._session.release(frame.body)
 
-    def _on_failed(self, chunk: _Chunk, head: dict[str, Any]) -> None:
+    def _on_failed(self, chunk: Chunk, head: dict[str, Any]) -> None:
         code = head.get("code")
         count = len(chunk.elements)
         if count > 1 and code in _SPLIT_AGAIN:
@@ -278,9 +278,9 @@ class Job:
             fatal = min(int(head.get("position", 0)), count - 1)
             self._take(chunk.start + fatal, [None], {0: self._caller.error_of(head)})
             if fatal + 1 < count:
-                self._again.appendleft(_Chunk(chunk.start + fatal + 1, chunk.elements[fatal + 1:]))
+                self._again.appendleft(Chunk(chunk.start + fatal + 1, chunk.elements[fatal + 1:]))
             if fatal:
-                self._again.appendleft(_Chunk(chunk.start, chunk.elements[:fatal]))
+                self._again.appendleft(Chunk(chunk.start, chunk.elements[:fatal]))
         elif count > 1 and code == "task_failed":  # it could not be unpickled, so nothing of it has run
             self._again.extendleft(reversed(_singles(chunk)))
         else:
@@ -328,8 +328,8 @@ class Job:
             self._send_last()
 
 
-def _singles(chunk: _Chunk) -> list[_Chunk]:
-    return [_Chunk(chunk.start + i, [element]) for i, element in enumerate(chunk.elements)]
+def _singles(chunk: Chunk) -> list[Chunk]:
+    return [Chunk(chunk.start + i, [element]) for i, element in enumerate(chunk.elements)]
 
 
 def _raised(exception: BaseException, traceback: str) -> BaseException:
@@ -437,13 +437,13 @@ class MapResult(Job):
     def _window(self) -> int:
         return _WINDOW_ITEMS if self._chunksize is not None else 3 * self._workers + 1
 
-    def _next_chunk(self) -> _Chunk | None:
+    def _next_chunk(self) -> Chunk | None:
         start = self._next
         if start >= len(self._elements):
             return None
         count = self._chunksize or self.chunk_elements(len(self._elements) - start)
         self._next = start + count
-        return _Chunk(start, self._elements[start:start + count])
+        return Chunk(start, self._elements[start:start + count])
 
     def _has_all(self) -> bool:
         return self._left == 0
@@ -480,122 +480,3 @@ class MapResult(Job):
             self._done = True
             if self._in_background:
                 self._session.remove_background()
-
-
-class IMapIterator(Job):
-    """The results of an imap, one by one, in order. Takes from its iterable no more than it may have under way, and only when
-    a result is asked for."""
-
-    def __init__(self, caller: Caller, function: Any, elements: Iterable[Any], workers: int, chunksize: int) -> None:
-        super().__init__(caller, function, False, workers)
-        self._source = iter(elements)
-        self._chunksize = 1 if self._is_native else chunksize
-        self._taken = 0
-        self._exhausted = False
-        self._ready: dict[int, tuple[bool, Any]] = {}
-        self._given = 0
-        self._arrived = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def next(self, timeout: float | None = None) -> Any:
-        """The next result. Raises what its element raised, TimeoutError after `timeout` seconds, StopIteration at the end."""
-        self.feed()
-        if not self._has_next() and not self._session.wait(self._may_go_on, timeout):
-            raise TimeoutError
-        if not self._has_next():
-            raise StopIteration
-        failed, value = self._pop()
-        if failed:
-            raise value
-        return value
-
-    __next__ = next
-
-    def _has_next(self) -> bool:
-        return self._given in self._ready
-
-    def _may_go_on(self) -> bool:
-        return self._has_next() or (self._exhausted and self._given >= self._taken)
-
-    def _pop(self) -> tuple[bool, Any]:
-        outcome = self._ready.pop(self._given)
-        self._given += 1
-        return outcome
-
-    # What the job asks
-
-    def _window(self) -> int:
-        return max(64, 16 * self._workers)
-
-    def window_is_full(self) -> bool:
-        return super().window_is_full() or len(self._ready) >= 4 * self._window() * self._chunksize
-
-    def _next_chunk(self) -> _Chunk | None:
-        elements: list[Any] = []
-        while len(elements) < self._chunksize and not self._exhausted:
-            try:
-                elements.append(next(self._source))
-            except StopIteration:
-                self._exhausted = True
-            except Exception as error:  # of the iterable: it has its place among the results
-                self._exhausted = True
-                start = self._taken + len(elements)
-                self._taken += len(elements) + 1
-                self._take(start, [None], {0: error})
-                return _Chunk(self._taken - 1 - len(elements), elements) if elements else None
-        if not elements:
-            return None
-        start = self._taken
-        self._taken += len(elements)
-        return _Chunk(start, elements)
-
-    def _has_all(self) -> bool:
-        return self._exhausted and self._arrived >= self._taken
-
-    def _take(self, start: int, outcomes: Sequence[Any], failures: dict[int, BaseException]) -> None:
-        for position, value in enumerate(outcomes):
-            failed = position in failures
-            self._ready[start + position] = (failed, failures[position] if failed else value)
-        self._arrived += len(outcomes)
-
-    def _rest_failed(self, error: BaseException) -> None:
-        if not self._exhausted:
-            self._exhausted = True
-            self._ready[self._taken] = (True, error)
-            self._taken += 1
-
-    def _end(self) -> None:
-        pass
-
-
-class IMapUnorderedIterator(IMapIterator):
-    """The same, in the order of their ends."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._queue: collections.deque[tuple[bool, Any]] = collections.deque()
-
-    def _has_next(self) -> bool:
-        return bool(self._queue)
-
-    def _pop(self) -> tuple[bool, Any]:
-        self._given += 1
-        return self._queue.popleft()
-
-    def window_is_full(self) -> bool:
-        return Job.window_is_full(self) or len(self._queue) >= 4 * self._window() * self._chunksize
-
-    def _take(self, start: int, outcomes: Sequence[Any], failures: dict[int, BaseException]) -> None:
-        for position, value in enumerate(outcomes):
-            failed = position in failures
-            self._queue.append((failed, failures[position] if failed else value))
-        self._arrived += len(outcomes)
-
-    def _rest_failed(self, error: BaseException) -> None:
-        if not self._exhausted:
-            self._exhausted = True
-            self._taken += 1
-            self._queue.append((True, error))
-

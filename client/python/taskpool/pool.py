@@ -13,7 +13,8 @@ from . import client, wire, workers
 from .calls import ApplyResult, AsyncResult, Callback, Caller, send_single
 from .client import Session
 from .errors import Cancelled, DaemonError
-from .maps import IMapIterator, IMapUnorderedIterator, Job, MapResult
+from .imaps import IMapIterator, IMapUnorderedIterator
+from .maps import Job, MapResult
 from .progress import Progress
 from .runtime import setup
 

@@ -7,9 +7,7 @@ import atexit
 import base64
 import collections
 import inspect
-import io
 import json
-import math
 import mmap
 import os
 import pickle
@@ -17,7 +15,6 @@ import signal
 import socket
 import struct
 import sys
-import threading
 import time
 import traceback
 from multiprocessing import process, util
