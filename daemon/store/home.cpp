@@ -16,6 +16,8 @@ namespace {
 /// Steps of one slice of Writer::work() and reclaim(), and entries that expire together: well below a millisecond.
 constexpr std::size_t kSteps = 1000;
 constexpr std::size_t kExpireTogether = 100;
+/// For how long slices follow each other in one turn, while sessions wait for the object.
+constexpr std::chrono::microseconds kWorkTime{400};
 
 /// A session's record says the highest request that was applied in this word,
 constexpr std::size_t kApplied = 0;
@@ -448,7 +450,9 @@ void Home::start_work(const ObjectPtr& object) {
 bool Home::work() {
   for (std::size_t index = 0; index < working_.size();) {
     const auto object = working_[index];
-    const auto done = writer().work(object->id, kSteps);
+    const auto until = now() + kWorkTime;
+    auto done = writer().work(object->id, kSteps);
+    while (done && !*done && now() < until) done = writer().work(object->id, kSteps);
     if (done && !*done) {
       ++index;
       continue;

@@ -9,8 +9,9 @@
 namespace taskpool::store {
 namespace {
 
-/// What a session may have waiting behind an object that is held. Bytes, with what each frame costs besides its body.
-constexpr std::size_t kMaxPendingBytes = 4u << 20;
+/// What a session may have waiting behind an object that is held: more than it is sensible to have under way. Bytes,
+/// with what each frame costs besides its body.
+constexpr std::size_t kMaxPendingBytes = 32u << 20;
 constexpr std::size_t kFrameCost = 128;
 
 /// A write that is not possible after so much work on its object never is.
