@@ -18,7 +18,11 @@ struct Image {
       : memory(static_cast<std::byte*>(std::aligned_alloc(4096, from.size())), &std::free), size(from.size()) {
     reset(from);
   }
-  void reset(std::span<const std::byte> from) { std::memcpy(memory.get(), from.data(), from.size()); }
+  /// Nothing lies beyond what is used.
+  void reset(std::span<const std::byte> from) {
+    const auto used = load_word(from.data() + offsetof(SegmentHeader, used_bytes));
+    std::memcpy(memory.get(), from.data(), std::min<std::size_t>(used, from.size()));
+  }
   std::span<std::byte> span() { return {memory.get(), size}; }
   std::span<const std::byte> span() const { return {memory.get(), size}; }
   void apply(const RecordedStore& store) { std::memcpy(memory.get() + store.offset, &store.value, sizeof store.value); }
@@ -36,9 +40,9 @@ Writer take_over(std::span<std::byte> memory) {
 }
 
 /// Whether to stop after that store. Of what has very many, those that only fill memory which nobody knows yet
-/// are tried in part: the first and the last hundreds are, and as many in between.
+/// are tried in part: the first and the last tens are, and as many in between.
 bool is_tried(std::size_t done, std::size_t stores) {
-  constexpr std::size_t kAll = 1000, kPart = 100;
+  constexpr std::size_t kAll = 400, kPart = 40;
   return stores <= kAll || done < kPart || stores - done < kPart || done % (stores / kPart) == 0;
 }
 
@@ -88,8 +92,10 @@ class Crashes {
       repairs = std::move(recorder.stores);
     }
     check_taken_over(copy);
-    // The successor is killed, too: after its first stores and its last ones.
-    constexpr std::size_t kEnds = 12;
+    // The successor is killed, too, after its first stores and its last ones: mostly where it has a change to complete.
+    constexpr std::size_t kEnds = 8;
+    const bool is_decided = load_word(crashed.memory.get() + kRedoOffset + offsetof(RedoRecord, committed)) != 0;
+    if (!is_decided && ++undecided_ % 16 != 0) return;
     Image image{crashed.span()};
     for (std::size_t repaired = 0; repaired < repairs.size(); ++repaired) {
       image.apply(repairs[repaired]);
@@ -116,6 +122,7 @@ class Crashes {
   std::vector<RecordedStore> stores_;
   Dump before_, after_;
   bool is_decided_ = false;
+  std::size_t undecided_ = 0;  ///< States in which nothing was to be completed.
 };
 
 }  // namespace
