@@ -168,6 +168,8 @@ void edit(std::span<std::byte>& memory, const Example& example, std::span<const 
 void read_everything(std::span<const std::byte> memory, const Example& example) {
   const auto segment = Segment::open(memory, &now);
   if (!segment) return require(!segment.error().detail.empty());
+  for (const auto code : {ReadCode::found, ReadCode::gone, ReadCode::wrong_type, ReadCode::too_busy, ReadCode::damaged})
+    require(!read_error(code).detail.empty());
   (void)segment->domain();
   std::vector<std::byte> buffer(4096);
   for (const auto& object : example.objects) {
@@ -176,9 +178,13 @@ void read_everything(std::span<const std::byte> memory, const Example& example) 
     ObjectStat stat;
     (void)segment->stat(*view, stat);
     for (std::uint64_t key = 0; key < 45; ++key) {
-      const Read read = segment->get(*view, key_of(key), buffer);
+      const KeyBuffer wanted = key_of(key);
+      const Read read = segment->get(*view, wanted, buffer);
       if (read.code != ReadCode::found && read.code != ReadCode::absent) require(!read_error(read.code).detail.empty());
+      require(segment->contains(*view, wanted.view()).code == read.code);
     }
+    const std::byte long_key[20] = {std::byte{3}};
+    (void)segment->get(*view, KeyView{long_key}, buffer);
     for (const std::uint64_t index : {0u, 1u, 2u, 40u, 79u, 80u, 3999u, 4000u})
       (void)segment->list_get(*view, index, buffer);
     (void)segment->list_get(*view, UINT64_MAX, buffer);
