@@ -134,6 +134,7 @@ void Connection::close_buffer(std::uint32_t number, std::uint64_t epoch) {
   prefix.op = Op::object_close;
   prefix.target = number;
   append(prefix, {}, {});
+  write_out();
 }
 
 void Connection::close_object(Opened& opened) {
@@ -145,7 +146,8 @@ void Connection::close_object(Opened& opened) {
   Prefix prefix;
   prefix.op = Op::object_close;
   prefix.target = opened.number_;
-  append(prefix, {}, {});  // goes out with what follows
+  append(prefix, {}, {});
+  write_out();  // what only this handle kept alive goes now
 }
 
 Result<std::shared_ptr<StoreSegment>> Connection::store_segment(std::uint32_t number, std::uint64_t bytes,
