@@ -64,10 +64,21 @@ class Growth {
   Fd watch_;
 };
 
-/// True once the task has ended, or nobody knows it any more. Does not wait.
-bool has_ended(const Client& client, const std::string& task) {
-  const auto row = client.wait(task, std::chrono::milliseconds{1});
+/// True once the task has ended, or nobody knows it any more. Waits at most so long for that.
+bool has_ended(const Client& client, const std::string& task, std::chrono::milliseconds patience) {
+  const auto row = client.wait(task, patience);
   return row || row.error().errc() != Errc::timed_out;
+}
+
+/// The output of a task, also of one that has yet to begin: waits until it has some, or has ended without.
+Result<TaskLog> log_once_begun(const Client& client, const std::string& task) {
+  auto log = client.log(task);
+  while (!log && log.error().errc() == Errc::no_output) {
+    const bool ended = has_ended(client, task, kPause);
+    log = client.log(task);
+    if (ended) break;
+  }
+  return log;
 }
 
 /// Copies until the task has ended.
@@ -79,7 +90,7 @@ Result<void> follow(const Client& client, const std::string& task, const TaskLog
   for (;;) {
     bool ended = false;
     if (Clock::now() >= next_question) {
-      ended = has_ended(client, task);
+      ended = has_ended(client, task, std::chrono::milliseconds{1});
       next_question = Clock::now() + kPause;
     }
     if (auto copied = copy.copy(); !copied || ended) return copied;  // what was written before the end is there now
@@ -97,7 +108,7 @@ Run define_log(CLI::App& app) {
     const auto& task = invocation.words[0];
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
-    const auto log = client->log(task);
+    const auto log = *following ? log_once_begun(*client, task) : client->log(task);
     if (!log) return log.error();
     const auto copied = *following ? follow(*client, task, *log) : LogCopy{*log}.copy();
     if (!copied) return copied.error();

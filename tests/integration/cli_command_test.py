@@ -158,7 +158,6 @@ class Detached(DaemonTest):
             gate = os.path.join(directory, "gate")
             os.mkfifo(gate)
             task = self.submit("--", "sh", "-c", "echo first; read line <%s; echo $line" % gate)
-            eventually(lambda: self.run_cli("log", task).code == 0)  # it has begun
             with self.start_cli("log", "-f", task, stdout=subprocess.PIPE, text=True) as cli:
                 self.assertEqual(cli.stdout.readline(), "first\n")
                 with open(gate, "w") as file:
@@ -166,6 +165,18 @@ class Detached(DaemonTest):
                 self.assertEqual(cli.stdout.readline(), "second\n")
                 self.assertEqual(cli.stdout.read(), "")
                 self.assertEqual(cli.wait(20), 0)
+
+    def test_a_log_is_followed_from_before_the_task_begins(self):
+        self.expect(self.run_cli("pause", "command"))
+        try:
+            task = self.submit("--", "echo", "late")
+            with self.start_cli("log", "-f", task, stdout=subprocess.PIPE, text=True) as cli:
+                self.assertEqual(self.run_cli("log", task).code, 1, "there is none yet")
+                self.expect(self.run_cli("resume", "command"))
+                self.assertEqual(cli.stdout.read(), "late\n")
+                self.assertEqual(cli.wait(20), 0)
+        finally:
+            self.run_cli("resume", "command")
 
     def test_unknown_tasks_are_said(self):
         for verb in ("wait", "result", "cancel"):
