@@ -272,14 +272,16 @@ BOOST_AUTO_TEST_CASE(what_there_is_no_room_to_keep_is_not_sent_again) {
 
 BOOST_AUTO_TEST_CASE(what_breaks_every_connection_is_not_sent_for_ever) {
   Connected c;
-  std::atomic<int> times{0};
-  const Background serving{[&] {
-    (void)c.peer->next(Op::apply);
-    c.peer->close();
-    for (; times < 8; ++times) (void)c.server.accept().next(Op::apply);
-  }};
-  const auto result = c.client.pool().with({.idempotency_key = "k"}).apply<int>("f");
-  BOOST_TEST((result.error().errc() == Errc::outcome_unknown));
+  int times = 0;
+  {
+    const Background serving{[&] {
+      (void)c.peer->next(Op::apply);
+      c.peer->close();
+      for (; times < 8; ++times) (void)c.server.accept().next(Op::apply);
+    }};
+    const auto result = c.client.pool().with({.idempotency_key = "k"}).apply<int>("f");
+    BOOST_TEST((result.error().errc() == Errc::outcome_unknown));
+  }
   BOOST_TEST(times == 8);
 }
 
