@@ -437,6 +437,9 @@ class Session:
             os.eventfd_write(self._wake, 1)
 
     def _drive(self) -> None:
+        poll = select.poll()  # of this thread: a leader may begin to poll meanwhile, and an object serves one at a time
+        poll.register(self._wake, select.POLLIN)
+        poll.register(self._fileno, select.POLLIN | select.POLLOUT)
         while not self.is_broken:
             self._driver_wanted.wait()
             self._driver_wanted.clear()
@@ -444,7 +447,7 @@ class Session:
                 time.sleep(_BATCH_SECONDS)  # more of a burst may come, and whoever waits flushes by himself
                 self.flush()
                 if self._out and not self._leader:
-                    self._poll_both.poll(100)
+                    poll.poll(100)
                     self.peek()
             if self._background:
                 self._wait(lambda: self._background == 0, None)
