@@ -20,6 +20,7 @@ namespace {
 
 [[noreturn]] void write_until_killed(SharedSegment& segment, std::uint64_t number) {
   Writer writer = SharedSegment::take_over(segment.memory());
+  segment.board->finished.store(number, std::memory_order_release);  // readers see it only from here on, if it was redone
   for (;;) {
     perform(writer, ++number);
     segment.board->finished.store(number, std::memory_order_release);
@@ -44,10 +45,8 @@ namespace {
 
 pid_t start(const auto& child) {
   std::fflush(stdout);
-  const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
-  (void)parent;
   child();
   ::_exit(1);
 }
@@ -103,7 +102,6 @@ void kill_once(SharedSegment& segment, Contents& expected, std::vector<std::byte
   if (found.dict != expected.dict) throw std::runtime_error{"the dict is neither old nor new"};
   if (found.list != expected.list) throw std::runtime_error{"the list is neither old nor new"};
   if (!(found == expected)) throw std::runtime_error{"value or array is neither old nor new"};
-  segment.board->finished = expected.number;
 }
 
 }  // namespace
