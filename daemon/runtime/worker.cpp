@@ -111,7 +111,8 @@ class Worker {
   Interrupts interrupts_;
   Call call_;
   std::vector<Pace> paces_;
-  std::uint64_t oldest_ns_ = 0;  ///< When the oldest result in the outbox was begun.
+  std::uint64_t oldest_ns_ = 0;   ///< When the oldest result in the outbox was begun.
+  bool answered_single_ = false;  ///< The last chunk was one item of its own, whose result may be in the outbox.
 
   std::span<std::byte> room_;  ///< Of the chunk that runs, while its results go there.
   Encoding room_type_ = Encoding::none;
@@ -151,6 +152,9 @@ void Worker::run_chunk(const FrameView& frame) {
   if (const auto read = chunk.read(frame); !read) return fail_chunk(chunk, read.error());
   const auto number = frame.prefix.target;
   const auto* const function = modules_.at(number);
+  // Somebody waits for an apply's result, and items of a map may take as long as they like.
+  if (!chunk.is_single() && answered_single_) link_.flush();
+  answered_single_ = chunk.is_single();
   if (function == nullptr)
     return fail_chunk(chunk, fail(Errc::unknown_function, "function number " + std::to_string(number)));
   call_.begin_run(chunk.header(), chunk.command());

@@ -1,3 +1,9 @@
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <atomic>
 #include <numeric>
 #include <optional>
@@ -69,6 +75,57 @@ double p99_beside_a_map(const Daemon& daemon) {
   return *p99;
 }
 
+/// Processes that do nothing but compute, for as long as it lives.
+class BusyProcesses {
+ public:
+  explicit BusyProcesses(std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const pid_t pid = ::fork();
+      if (pid == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (volatile std::uint64_t turns = 0;;) turns = turns + 1;
+      }
+      if (pid > 0) pids_.push_back(pid);
+    }
+  }
+  ~BusyProcesses() {
+    for (const pid_t pid : pids_) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+  }
+  BusyProcesses(const BusyProcesses&) = delete;
+  BusyProcesses& operator=(const BusyProcesses&) = delete;
+
+ private:
+  std::vector<pid_t> pids_;
+};
+
+/// What the kernel alone makes of it: as many processes compute as the map keeps busy, two workers and the program that
+/// maps. How long, in microseconds, is somebody kept waiting for a given one of them, one time in a hundred?
+double p99_of_waiting_for_a_busy_process() {
+  const BusyProcesses others{2};
+  constexpr double kSeconds = 2;
+  constexpr double kRunningUs = 20;  // what lies between two readings of the clock otherwise
+  std::vector<double> gaps;
+  const auto begun = Clock::now();
+  for (auto last = begun; seconds_since(begun) < kSeconds;) {
+    const auto now = Clock::now();
+    const double us = std::chrono::duration<double, std::micro>(now - last).count();
+    if (us > kRunningUs) gaps.push_back(us);
+    last = now;
+  }
+  // Who comes at a random moment waits longer than `wait` with this probability.
+  const auto exceeds = [&](double wait) {
+    double total = 0;
+    for (const double gap : gaps) total += std::max(0.0, gap - wait);
+    return total / (kSeconds * 1e6);
+  };
+  double wait = 0;
+  while (exceeds(wait) > 0.01) wait += 10;
+  return wait;
+}
+
 }  // namespace
 
 void fairness(Report& report) {
@@ -78,6 +135,8 @@ void fairness(Report& report) {
   const auto [beside, alone] =
       measure_in_turns([&] { return p99_beside_a_map(daemon); }, [&] { return p99_of_applies(daemon); });
   report.add({"fairness_p99", beside, "us", "without the map", alone, at_most(5 * alone + kClaimedChunkUs)});
+  report.add({"fairness_p99_floor", beside, "us", "a busy process's turn, of three on two CPUs",
+              measure(&p99_of_waiting_for_a_busy_process), at_most_times(1)});
 }
 
 }  // namespace taskpool::bench

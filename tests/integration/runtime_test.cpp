@@ -1,3 +1,5 @@
+#include <signal.h>
+
 #include <boost/test/unit_test.hpp>
 #include <cstring>
 
@@ -204,6 +206,16 @@ BOOST_AUTO_TEST_CASE(an_interrupt_ends_a_wait_and_a_stale_one_does_nothing) {
   // Between tasks it means nothing.
   worker->interrupt(ticket, Interrupt::cancel);
   BOOST_TEST(apply("square", "5") == "25");
+}
+
+BOOST_AUTO_TEST_CASE(a_call_is_answered_before_a_map_behind_it_begins) {
+  ::kill(worker->pid(), SIGSTOP);  // both are there when it looks
+  const auto call = worker->send_apply(number("square"), "12");
+  worker->send_map(number("sleep"), {"60"});
+  ::kill(worker->pid(), SIGCONT);
+  BOOST_REQUIRE(worker->read_outcomes(call + 1));
+  BOOST_TEST(worker->outcome(call) == "144");
+  worker->kill();
 }
 
 BOOST_AUTO_TEST_CASE(a_slow_item_gives_the_rest_of_its_block_back) {
