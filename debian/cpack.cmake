@@ -15,6 +15,9 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 
 set(CPACK_COMPONENTS_ALL taskpool dev)
+if(TASKPOOL_PYTHON_VERSION)
+  list(APPEND CPACK_COMPONENTS_ALL python)
+endif()
 set(CPACK_DEBIAN_TASKPOOL_PACKAGE_NAME taskpool)
 set(CPACK_DEBIAN_TASKPOOL_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_TASKPOOL_PACKAGE_RECOMMENDS "systemd")
@@ -33,6 +36,21 @@ set(CPACK_COMPONENT_DEV_DESCRIPTION "C++ library and module headers of taskpool
 The client library, the headers that modules of tasks are written against, and
 their CMake package and pkg-config file.")
 
+set(CPACK_DEBIAN_PYTHON_PACKAGE_NAME python3-taskpool)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_SECTION python)
+# The extension is for one minor version of the interpreter.
+string(REGEX MATCH "^([0-9]+)\\.([0-9]+)" python ${TASKPOOL_PYTHON_VERSION}.0)
+math(EXPR python_next "${CMAKE_MATCH_2} + 1")
+set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS
+  "python3 (>= ${python}), python3 (<< ${CMAKE_MATCH_1}.${python_next}), taskpool (= ${PROJECT_VERSION})")
+set(CPACK_DEBIAN_PYTHON_PACKAGE_SUGGESTS "python3-cloudpickle, python3-joblib, python3-numpy")
+set(CPACK_DEBIAN_PYTHON_PACKAGE_CONTROL_EXTRA
+  "${CMAKE_CURRENT_LIST_DIR}/python/postinst;${CMAKE_CURRENT_LIST_DIR}/python/prerm")
+set(CPACK_COMPONENT_PYTHON_DESCRIPTION "multiprocessing on the workers of a daemon
+Python's multiprocessing (Pool, Process, Manager, Queue, Pipe, locks) on the
+warm workers and the shared store of taskpoold, and the runtime with which the
+daemon runs Python functions.")
+
 # What only a package has: its licence, what changed in it, and the configuration file, which is an absolute path.
 find_program(GZIP gzip REQUIRED)
 set(changelog ${PROJECT_BINARY_DIR}/debian/changelog.gz)
@@ -41,7 +59,7 @@ add_custom_command(OUTPUT ${changelog}
   COMMAND ${GZIP} -9nc ${PROJECT_SOURCE_DIR}/debian/changelog > ${changelog}
   DEPENDS ${PROJECT_SOURCE_DIR}/debian/changelog)
 add_custom_target(debian_changelog ALL DEPENDS ${changelog})
-foreach(component taskpool dev)
+foreach(component ${CPACK_COMPONENTS_ALL})
   string(TOUPPER ${component} upper)
   set(doc share/doc/${CPACK_DEBIAN_${upper}_PACKAGE_NAME})
   install(FILES debian/copyright ${changelog} DESTINATION ${doc} COMPONENT ${component} EXCLUDE_FROM_ALL)

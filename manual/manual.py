@@ -164,6 +164,11 @@ def main(binaries, example, version, output):
         "taskpool.toml.5": page("taskpool.toml", 5, version, "configuration of the taskpool daemon",
                                 configuration(example) + ".SH SEE ALSO\n.BR taskpoold (8)\n"),
     }
+    runtime = path("taskpool-runtime-python")
+    if os.path.exists(runtime):
+        pages["taskpool-runtime-python.8"] = page("taskpool-runtime-python", 8, version, "what runs taskpool's Python tasks",
+                                                  program(said_by(runtime, "--help")) +
+                                                  ".SH SEE ALSO\n.BR taskpoold (8),\n.BR taskpool.toml (5)\n")
     os.makedirs(output, exist_ok=True)
     for name, text in pages.items():
         with open(os.path.join(output, name + ".gz"), "wb") as file:

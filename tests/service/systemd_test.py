@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The Debian package on a Debian where systemd is PID 1: installed, activated, killed, stuck, reloaded, upgraded, removed.
+"""The Debian packages on a Debian where systemd is PID 1: installed, activated, killed, stuck, reloaded, upgraded, removed.
 
 Makes a small Debian with mmdebstrap (half a minute, with the network) and boots it with systemd-nspawn.
 """
@@ -13,16 +13,21 @@ import signal
 import subprocess
 import tempfile
 
-from support import DEADLINE, eventually, package, require, run, skip
+from support import DEADLINE, eventually, package, require, run, skip, skip_unless_namespaces_work
 
 SOCKET = "/run/taskpool/taskpool.sock"
 
 
-def make_root(directory, deb):
-    """A Debian with systemd and with what the package depends on, so that dpkg can install it there without the network."""
-    depends = run("dpkg-deb", "-f", deb, "Depends").stdout
-    names = [re.match(r"\s*([\w.+-]+)", alternative.split("|")[-1])[1] for alternative in depends.split(",")]
-    include = ",".join(["systemd", "systemd-sysv", "dbus", "procps", *names])
+def depends(deb):
+    """The packages that it needs, without ours."""
+    wanted = run("dpkg-deb", "-f", deb, "Depends").stdout
+    names = [re.match(r"\s*([\w.+-]+)", alternative.split("|")[-1])[1] for alternative in wanted.split(",")]
+    return [name for name in names if name != "taskpool"]
+
+
+def make_root(directory, debs):
+    """A Debian with systemd and with what the packages depend on, so that dpkg can install them there without the network."""
+    include = ",".join(["systemd", "systemd-sysv", "libpam-systemd", "dbus", "procps", *(name for deb in debs for name in depends(deb))])
     made = run("mmdebstrap", "--variant=minbase", "--include=" + include, "bookworm", directory, check=False, timeout=600)
     if made.returncode != 0:
         skip("mmdebstrap: " + made.stderr[-300:])
@@ -42,7 +47,7 @@ class Machine:
 
     def find_pid1(self):
         if self.nspawn.poll() is not None:
-            skip("systemd-nspawn: " + open(self.log.name).read()[-300:])
+            skip_unless_namespaces_work("systemd-nspawn: " + open(self.log.name).read()[-300:])
         for child in run("pgrep", "-P", str(self.nspawn.pid), check=False).stdout.split():
             with contextlib.suppress(OSError), open(f"/proc/{child}/comm") as file:
                 if file.read().strip() == "systemd":
@@ -111,12 +116,59 @@ def tasks_are_confined(machine):
     assert not os.path.exists(os.path.join(machine.root, "tmp/there")), "/tmp is shared"
 
 
-def killed_and_restarted(machine):
+def keep(machine, value):
+    machine.run("taskpool", "dict", "kept", "set", "number", str(value), user="ann")
+
+
+def kept(machine):
+    return json.loads(machine.run("taskpool", "dict", "kept", "get", "number", user="ann").stdout)
+
+
+def killed_and_restarted_with_the_store_intact(machine):
+    keep(machine, 1)
     before = machine.main_pid()
     machine.run("kill", "-9", before)
     squares(machine, 4, 5)
     eventually(lambda: machine.main_pid() not in (None, before), "another daemon runs")
     assert machine.state("taskpoold.service") == "active"
+    assert kept(machine) == 1
+    keep(machine, 2)
+    machine.run("systemctl", "stop", "taskpoold.service")
+    assert kept(machine) == 2, "what a stop leaves"
+
+
+def python_functions_run(machine):
+    machine.run("dpkg", "-i", "/python3-taskpool.deb")
+    config = os.path.join(machine.root, "etc/taskpool/taskpool.toml")
+    with open(config) as file:
+        before = file.read()
+    with open(config, "a") as file:
+        file.write('\n[[pool]]\nname = "python"\nruntime = "python"\nmodules = ["math"]\n')
+    machine.run("systemctl", "reload", "taskpoold.service")
+    done = machine.run("taskpool", "apply", "--pool", "python", "math.factorial", "20", user="ann")
+    assert json.loads(done.stdout) == 2432902008176640000, done.stdout
+    program = "import taskpool; print(taskpool.info()['extension'], taskpool.cpu_count() > 0)"
+    assert machine.run("python3", "-c", program, user="ann").stdout.split() == ["True", "True"]
+    with open(config, "w") as file:
+        file.write(before)
+    machine.run("systemctl", "reload", "taskpoold.service")
+    machine.run("dpkg", "--purge", "python3-taskpool")
+
+
+def a_user_has_a_daemon_of_his_own(machine):
+    uid = machine.run("id", "-u", "bob").stdout.strip()
+    machine.run("systemctl", "start", f"user@{uid}.service")
+    own = [f"XDG_RUNTIME_DIR=/run/user/{uid}", f"TASKPOOL_SOCKET=/run/user/{uid}/taskpool/taskpool.sock"]
+
+    def as_bob(*command, **options):
+        return machine.run("env", *own, *command, user="bob", **options).stdout
+
+    as_bob("systemctl", "--user", "enable", "--now", "taskpoold.socket")
+    assert json.loads(as_bob("taskpool", "map", "square", "2", "3")) == [4, 9]
+    assert as_bob("systemctl", "--user", "is-active", "taskpoold.service").strip() == "active"
+    assert as_bob("taskpool", "apply", "--", "id", "-un").strip() == "bob"
+    as_bob("systemctl", "--user", "disable", "--now", "taskpoold.socket", "taskpoold.service")
+    machine.run("systemctl", "stop", f"user@{uid}.service")
 
 
 def stuck_and_restarted(machine):
@@ -148,6 +200,7 @@ def reloaded_without_a_failed_request(machine):
 
 
 def upgraded_while_tasks_run(machine):
+    keep(machine, 3)
     before = machine.main_pid()
     running = machine.start("taskpool", "apply", "sleep", "3", user="ann")
     eventually(lambda: '"sleep"' in machine.run("taskpool", "--json", "ps", user="ann").stdout, "the task runs")
@@ -156,6 +209,7 @@ def upgraded_while_tasks_run(machine):
     assert running.returncode == 0, err
     squares(machine, 8)
     assert machine.main_pid() not in (None, before), "the daemon is the old one"
+    assert kept(machine) == 3
 
 
 def removed(machine):
@@ -168,15 +222,17 @@ def removed(machine):
 
 def main():
     require("mmdebstrap", "systemd-nspawn", "dpkg-deb", "nsenter")
-    deb = package()
+    debs = {name: package(name) for name in ("taskpool", "python3-taskpool")}
     with tempfile.TemporaryDirectory(prefix="taskpool-systemd-") as directory:
         root = os.path.join(directory, "root")
-        make_root(root, deb)
-        shutil.copy(deb, os.path.join(root, "taskpool.deb"))
+        make_root(root, debs.values())
+        for name, deb in debs.items():
+            shutil.copy(deb, os.path.join(root, name + ".deb"))
         machine = Machine(root)
         try:
-            for step in (installed_and_activated, tasks_are_confined, killed_and_restarted, stuck_and_restarted,
-                         reloaded_without_a_failed_request, upgraded_while_tasks_run, removed):
+            for step in (installed_and_activated, tasks_are_confined, killed_and_restarted_with_the_store_intact, python_functions_run,
+                         a_user_has_a_daemon_of_his_own, stuck_and_restarted, reloaded_without_a_failed_request,
+                         upgraded_while_tasks_run, removed):
                 step(machine)
                 print("ok:", step.__name__.replace("_", " "), flush=True)
         except BaseException:
