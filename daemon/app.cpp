@@ -41,7 +41,8 @@ App::App(Config config, CommandLine command_line, std::optional<os::PassedSocket
       keeper_{turn_, config_, metrics_, jobs_, arenas_},
       waiters_{turn_},
       store_{io_, config_, metrics_},
-      core_{turn_, config_, metrics_, jobs_, pools_, arenas_, keeper_, waiters_, failures_, store_, *this},
+      core_{turn_,   config_,  metrics_,  jobs_,  pools_,       arenas_,
+            keeper_, waiters_, failures_, store_, permissions_, *this},
       server_{core_},
       signals_{io_.get_executor(), {SIGTERM, SIGINT, SIGHUP, SIGCHLD}},
       stop_timer_{io_},
@@ -72,6 +73,9 @@ App::~App() = default;
 
 Result<void> App::prepare() {
   (void)os::set_oom_score_adj(kSupervisorOomScore);  // only root may; it is a wish
+  auto permissions = server::Permissions::make(config_, ::geteuid(), server::host_lookups());
+  if (!permissions) return permissions.error();
+  permissions_ = std::move(*permissions);
   if (const auto subreaper = os::set_subreaper(); !subreaper) return subreaper.error();
   auto listening = passed_ ? server::SocketPath::adopt(std::move(*passed_))
                            : server::SocketPath::listen(config_.socket, config_.socket_mode, config_.socket_group);
@@ -167,6 +171,9 @@ void App::reload(std::function<void(const std::string& error, const ConfigChange
   auto loaded = load_config(command_line_);
   if (!loaded) return done(loaded.error().detail, {});
   if (is_draining()) return done("the daemon is stopping", {});
+  auto permissions = server::Permissions::make(*loaded, ::geteuid(), server::host_lookups());
+  if (!permissions) return done(permissions.error().detail, {});
+  permissions_ = std::move(*permissions);
   os::notify_reloading();
   const auto changes = compare(config_, *loaded);
   const auto keep_socket = config_.socket;

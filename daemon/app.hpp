@@ -63,6 +63,7 @@ class App : public server::Admin {
   server::Waiters waiters_;
   server::Failures failures_;
   store::Store store_;
+  server::Permissions permissions_;
   server::Core core_;
   server::Server server_;
   os::Signals signals_;

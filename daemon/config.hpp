@@ -54,6 +54,8 @@ struct Config {
   std::string socket;  ///< Path. Empty in a file; load_config() fills in default_socket() then.
   mode_t socket_mode = 0600;
   std::string socket_group;  ///< Empty: the daemon's own.
+  std::vector<std::string> operators;  ///< "NAME" or "UID" of users, "@NAME" or "@GID" of groups.
+  std::vector<std::string> admins;     ///< The same.
   std::string spool;         ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
   std::vector<PoolConfig> pools = default_pools();  ///< Never empty. The first is for calls that name no pool.
   std::map<std::string, RuntimeConfig> runtimes = builtin_runtimes();

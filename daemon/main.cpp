@@ -1,9 +1,12 @@
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 
 #include "daemon/app.hpp"
 #include "daemon/config.hpp"
 #include "daemon/exit_codes.hpp"
+#include "daemon/server/permissions.hpp"
 #include "proto/build_id.hpp"
 
 namespace {
@@ -39,6 +42,11 @@ int run(int argc, const char* const* argv) {
     return taskpool::kExitConfig;
   }
   if (command_line.action == Action::check_config) {
+    const auto people = taskpool::server::Permissions::make(*config, ::geteuid(), taskpool::server::host_lookups());
+    if (!people) {
+      std::fprintf(stderr, "taskpoold: %s\n", people.error().detail.c_str());
+      return taskpool::kExitConfig;
+    }
     std::puts("the configuration is good");
     return 0;
   }

@@ -20,6 +20,7 @@ std::string only_word(const Invocation& invocation) {
 constexpr std::array kPsFields{Field{"TASK", "task"},
                                Field{"STATE", "state"},
                                Field{"POOL", "pool"},
+                               Field{"OWNER", "uid", Shows::user},
                                Field{"DONE", "", Shows::progress},
                                Field{"FAILED", "failed", Shows::number},
                                Field{"RUN", "run_ms", Shows::time},
@@ -33,6 +34,7 @@ constexpr std::array kWorkerFields{Field{"WORKER", "worker", Shows::number},
                                    Field{"RSS", "rss_bytes", Shows::bytes},
                                    Field{"AGE", "age_ms", Shows::time},
                                    Field{"RUN", "run_ms", Shows::time},
+                                   Field{"FOR", "uid", Shows::user},
                                    Field{"TASK", "task"},
                                    Field{"FUNCTION", "function"}};
 constexpr std::array kPoolFields{Field{"POOL", "pool"},
@@ -44,6 +46,7 @@ constexpr std::array kPoolFields{Field{"POOL", "pool"},
                                  Field{"RUNNING", "running_tasks", Shows::number},
                                  Field{"PAUSED", "paused"},
                                  Field{"DRAINING", "draining"},
+                                 Field{"OWNER", "uid", Shows::user},
                                  Field{"LAST ERROR", "last_error"}};
 constexpr std::array kFunctionFields{Field{"FUNCTION", "name"}, Field{"SIGNATURE", "signature"},
                                      Field{"WHAT IT DOES", "doc"}};
@@ -66,7 +69,11 @@ Run define_ps(CLI::App& app) {
     options->task = only_word(invocation);
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
-    return show_rows(invocation, client->ps(*options), "tasks", kPsFields);
+    const auto reply = client->ps(*options);
+    const auto shown = show_rows(invocation, reply, "tasks", kPsFields);
+    if (shown && options->all && !invocation.globals.quiet && reply->value("visible", "all") == "own")
+      complain("these are your own: seeing others' tasks takes the role 'operator'");
+    return shown;
   };
 }
 
@@ -116,9 +123,10 @@ Run define_stats(CLI::App&) {
     const auto reply = client->stats();
     if (reply && !invocation.globals.json) {
       const std::chrono::milliseconds uptime{reply->value("uptime_ms", std::int64_t{0})};
-      const auto head = fmt::format("taskpoold {} pid {} {} for {}, listening on {}\n", reply->value("version", "?"),
-                                    reply->value("pid", 0), reply->value("state", "up"), human_duration(uptime),
-                                    printable(reply->value("socket", "?")));
+      const auto head =
+          fmt::format("taskpoold {} pid {} of {} {} for {}, listening on {}\n", reply->value("version", "?"),
+                      reply->value("pid", 0), user_name(reply->value("uid", std::uint64_t{0})),
+                      reply->value("state", "up"), human_duration(uptime), printable(reply->value("socket", "?")));
       if (auto printed = print(head); !printed) return printed.error();
     }
     return show_rows(invocation, reply, "counters", kStatFields);

@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <pwd.h>
 
 #include <array>
 
@@ -21,11 +20,6 @@ constexpr std::array kObjectFields{Field{"NAME", "name"},
                                    Field{"OBJECT", "object"}};
 constexpr std::array kLockFields{Field{"NAME", "name"}, Field{"TYPE", "type"}, Field{"WHO", "who"},
                                  Field{"DOES", "does"}, Field{"SINCE", "since_ms", Shows::time}};
-
-std::string user_name(std::uint64_t uid) {
-  const auto* const user = ::getpwuid(static_cast<uid_t>(uid));
-  return user != nullptr ? user->pw_name : std::to_string(uid);
-}
 
 /// Adds what people want to see to the daemon's rows.
 void explain_objects(json& reply) {

@@ -1,6 +1,7 @@
 #include "client/cli/rows.hpp"
 
 #include <fmt/format.h>
+#include <pwd.h>
 
 namespace taskpool::cli {
 namespace {
@@ -26,13 +27,15 @@ std::string cell(const json& row, const Field& field) {
   if (!value->is_number_unsigned() && !value->is_number_integer()) return text_of(*value);
   if (field.shows == Shows::time) return human_duration(std::chrono::milliseconds{value->get<std::int64_t>()});
   if (field.shows == Shows::bytes) return human_bytes(value->get<std::uint64_t>());
+  if (field.shows == Shows::user) return user_name(value->get<std::uint64_t>());
   return text_of(*value);
 }
 
 std::string table_of(const json& rows, std::span<const Field> fields) {
   std::vector<Table::Column> columns;
   for (const auto& field : fields)
-    columns.push_back({field.heading, field.shows == Shows::text ? Table::Align::left : Table::Align::right});
+    columns.push_back({field.heading, field.shows == Shows::text || field.shows == Shows::user ? Table::Align::left
+                                                                                               : Table::Align::right});
   Table table{std::move(columns)};
   for (const auto& row : rows) {
     std::vector<std::string> cells;
@@ -43,6 +46,11 @@ std::string table_of(const json& rows, std::span<const Field> fields) {
 }
 
 }  // namespace
+
+std::string user_name(std::uint64_t uid) {
+  const auto* const user = ::getpwuid(static_cast<uid_t>(uid));
+  return user != nullptr ? user->pw_name : std::to_string(uid);
+}
 
 Result<int> show_rows(const Invocation& invocation, const Result<json>& reply, const char* key,
                       std::span<const Field> fields) {

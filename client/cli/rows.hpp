@@ -7,7 +7,7 @@
 
 namespace taskpool::cli {
 
-enum class Shows { text, number, time, bytes, progress };
+enum class Shows { text, number, time, bytes, progress, user };
 
 /// A column, and the field of a reply's rows that it shows.
 struct Field {
@@ -15,6 +15,9 @@ struct Field {
   const char* key;
   Shows shows = Shows::text;
 };
+
+/// The user's name on this host; the number as text where it has none.
+std::string user_name(std::uint64_t uid);
 
 /// Prints a reply as JSON, or its list `key` as a table.
 Result<int> show_rows(const Invocation& invocation, const Result<nlohmann::json>& reply, const char* key,

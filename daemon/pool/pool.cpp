@@ -42,10 +42,10 @@ std::string describe_exit(const Worker& worker, const std::optional<Exited>& exi
 
 }  // namespace
 
-Pool::Pool(Services& services, PoolConfig config, std::uint32_t owner_session, WorkerFds fds)
+Pool::Pool(Services& services, PoolConfig config, const PoolOwner& owner, WorkerFds fds)
     : services_{services},
       config_{std::move(config)},
-      owner_session_{owner_session},
+      owner_{owner},
       fds_{std::move(fds)},
       target_{worker_target(config_)},
       timer_{services.turn.io()} {}
@@ -115,7 +115,7 @@ void Pool::back_off(const std::string& why) {
 }
 
 void Pool::give_up(Errc code) {
-  if (owner_session_ == 0 || closing_ || serving() > 0) return;
+  if (owner_.session == 0 || closing_ || serving() > 0) return;
   for (auto* const job : open_jobs()) cancel(*job, true, code);
   close(true, {});
 }

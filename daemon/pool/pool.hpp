@@ -39,6 +39,12 @@ struct Services {
   std::function<std::string()> make_token{};
 };
 
+/// Whose a pool is: of a session, which it ends with, or of the configuration and so of the daemon's user.
+struct PoolOwner {
+  std::uint32_t session = 0;  ///< 0: the configuration.
+  std::uint32_t uid = 0;
+};
+
 /// Descriptors that each worker of a session's pool begins with.
 struct WorkerFds {
   std::vector<os::UniqueFd> stdio;  ///< Up to three.
@@ -50,13 +56,14 @@ struct WorkerFds {
 /// outcomes.cpp: what becomes of it.
 class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_from_this<Pool> {
  public:
-  /// `owner_session`: the session that opened it, or 0.
-  Pool(Services& services, PoolConfig config, std::uint32_t owner_session, WorkerFds fds);
+  /// `owner`: the session that opened it, if any, and whose it is.
+  Pool(Services& services, PoolConfig config, const PoolOwner& owner, WorkerFds fds);
   ~Pool() override;
 
   const PoolConfig& config() const { return config_; }
   const std::string& name() const { return config_.name; }
-  std::uint32_t owner_session() const { return owner_session_; }
+  std::uint32_t owner_session() const { return owner_.session; }
+  std::uint32_t owner_uid() const { return owner_.uid; }
   queue::Queue& queue() { return queue_; }
   const queue::Queue& queue() const { return queue_; }
   const std::vector<std::shared_ptr<Worker>>& workers() const { return workers_; }
@@ -191,7 +198,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
 
   Services& services_;
   PoolConfig config_;
-  std::uint32_t owner_session_;
+  PoolOwner owner_;
   WorkerFds fds_;
   std::uint32_t target_;
   queue::Queue queue_;

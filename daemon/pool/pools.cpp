@@ -1,6 +1,7 @@
 #include "daemon/pool/pools.hpp"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -14,6 +15,8 @@ namespace {
 constexpr std::chrono::seconds kKeepWarm{30};
 /// Pools that sessions may have open, all together.
 constexpr std::size_t kMaxPools = 1024;
+
+PoolOwner configured() { return {.session = 0, .uid = ::geteuid()}; }
 }  // namespace
 
 Pools::Pools(Services& services) : services_{services}, warm_timer_{services.turn.io()} {}
@@ -32,8 +35,8 @@ std::function<void(const std::string&)> Pools::when_all(std::size_t count,
   };
 }
 
-std::shared_ptr<Pool> Pools::add(PoolConfig config, std::uint32_t session, WorkerFds fds) {
-  auto pool = std::make_shared<Pool>(services_, std::move(config), session, std::move(fds));
+std::shared_ptr<Pool> Pools::add(PoolConfig config, const PoolOwner& owner, WorkerFds fds) {
+  auto pool = std::make_shared<Pool>(services_, std::move(config), owner, std::move(fds));
   pool->on_zygote_wanted = [this](Pool& wanting) { give_zygote(wanting, false); };
   pools_.push_back(pool);
   return pool;
@@ -42,7 +45,7 @@ std::shared_ptr<Pool> Pools::add(PoolConfig config, std::uint32_t session, Worke
 void Pools::open_configured(std::function<void(const std::string&)> started) {
   const auto each = when_all(services_.config.pools.size(), std::move(started));
   for (const auto& config : services_.config.pools) {
-    const auto pool = add(config, 0, {});
+    const auto pool = add(config, configured(), {});
     pool->on_started = [each, name = config.name](const std::string& error) {
       each(error.empty() ? error : "pool '" + name + "': " + error);
     };
@@ -58,12 +61,12 @@ std::shared_ptr<Pool> Pools::find(const std::string& name, std::uint32_t session
   return nullptr;
 }
 
-Result<std::shared_ptr<Pool>> Pools::open(PoolConfig config, std::uint32_t session, WorkerFds fds) {
+Result<std::shared_ptr<Pool>> Pools::open(PoolConfig config, const PoolOwner& owner, WorkerFds fds) {
   if (pools_.size() >= kMaxPools) return fail(Errc::limit_reached, fmt::format("pools: there are {} already", kMaxPools));
-  if (config.name.empty()) config.name = fmt::format("session-{}-{}", session, ++opened_);
-  if (find(config.name, session)) return fail(Errc::limit_reached, "name: pool '" + config.name + "' exists");
+  if (config.name.empty()) config.name = fmt::format("session-{}-{}", owner.session, ++opened_);
+  if (find(config.name, owner.session)) return fail(Errc::limit_reached, "name: pool '" + config.name + "' exists");
   if (const auto key = key_of(config); !key) return key.error();
-  const auto pool = add(std::move(config), session, std::move(fds));
+  const auto pool = add(std::move(config), owner, std::move(fds));
   give_zygote(*pool, false);
   return pool;
 }
@@ -131,7 +134,7 @@ void Pools::reload(std::function<void(const std::string&)> done) {
   for (const auto& wanted : config.pools) {
     auto pool = find(wanted.name, 0);
     const bool is_new = !pool || pool->is_closing();
-    if (is_new) pool = add(wanted, 0, {});
+    if (is_new) pool = add(wanted, configured(), {});
     const auto started = [each, name = wanted.name](const std::string& error) {
       each(error.empty() ? error : "pool '" + name + "': " + error);
     };

@@ -21,7 +21,7 @@ class Pools {
   /// The pool of that name, "" for the default one, if `session` may use it: a session-owned pool is its own session's alone.
   std::shared_ptr<Pool> find(const std::string& name, std::uint32_t session) const;
   /// Opens a pool for a session. Errors: `limit_reached` (the name is taken, or too many), `bad_argument` (no such runtime).
-  Result<std::shared_ptr<Pool>> open(PoolConfig config, std::uint32_t session, WorkerFds fds);
+  Result<std::shared_ptr<Pool>> open(PoolConfig config, const PoolOwner& owner, WorkerFds fds);
   /// Closes the pools that a session opened, and forgets what the others keep of it. Its jobs are cancelled already.
   void close_session(std::uint32_t uid, std::uint32_t session);
   /// The worker whose secret that is.
@@ -39,7 +39,7 @@ class Pools {
   const std::vector<std::shared_ptr<Pool>>& all() const { return pools_; }
 
  private:
-  std::shared_ptr<Pool> add(PoolConfig config, std::uint32_t session, WorkerFds fds);
+  std::shared_ptr<Pool> add(PoolConfig config, const PoolOwner& owner, WorkerFds fds);
   Result<ZygoteKey> key_of(const PoolConfig& config) const;
   Result<ZygotePtr> acquire(const ZygoteKey& key, bool fresh);
   void give_zygote(Pool& pool, bool fresh);

@@ -11,6 +11,7 @@
 #include "daemon/server/arenas.hpp"
 #include "daemon/server/failures.hpp"
 #include "daemon/server/keeper.hpp"
+#include "daemon/server/permissions.hpp"
 #include "daemon/server/waiters.hpp"
 #include "daemon/store/store.hpp"
 #include "daemon/wire/turn.hpp"
@@ -42,6 +43,7 @@ struct Core {
   Waiters& waiters;
   Failures& failures;
   store::Store& store;
+  const Permissions& permissions;
   Admin& admin;
 };
 

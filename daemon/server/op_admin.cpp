@@ -5,12 +5,6 @@
 /// Requests about the daemon and this session's memory: `stats`, `reload`, `drain`, `shutdown`, `ping`, `arena_open`, `arena_release`.
 namespace taskpool::server {
 
-namespace {
-Error not_admin(const char* what) {
-  return fail(Errc::permission_denied, std::string{what} + " is for root and the daemon's user");
-}
-}  // namespace
-
 Result<void> Session::stats(const FrameView& frame) {
   reply(frame.prefix.request, server::stats(core_));
   return boost::system::in_place_value;
@@ -22,7 +16,7 @@ Result<void> Session::ping(const FrameView& frame) {
 }
 
 Result<void> Session::reload(const FrameView& frame) {
-  if (!is_admin()) return not_admin("reload");
+  if (const auto allowed = may(Right::reload, "reload"); !allowed) return allowed.error();
   log_request(frame.prefix.op, {});
   core_.admin.reload([to = later(), request = frame.prefix.request](const std::string& error, const ConfigChanges& changes) {
     to([&](Session& session) {
@@ -34,7 +28,7 @@ Result<void> Session::reload(const FrameView& frame) {
 }
 
 Result<void> Session::drain(const FrameView& frame) {
-  if (!is_admin()) return not_admin("drain");
+  if (const auto allowed = may(Right::drain, "drain"); !allowed) return allowed.error();
   const auto drain = decode<Drain>(frame.head);
   if (!drain) return drain.error();
   log_request(frame.prefix.op, {});
@@ -48,7 +42,7 @@ Result<void> Session::drain(const FrameView& frame) {
 }
 
 Result<void> Session::shutdown(const FrameView& frame) {
-  if (!is_admin()) return not_admin("shutdown");
+  if (const auto allowed = may(Right::shutdown, "shutdown"); !allowed) return allowed.error();
   const auto shutdown = decode<Shutdown>(frame.head);
   if (!shutdown) return shutdown.error();
   log_request(frame.prefix.op, {});

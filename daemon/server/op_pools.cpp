@@ -15,9 +15,14 @@ constexpr std::size_t kStdio = 3;
 Result<std::shared_ptr<pool::Pool>> Session::find_pool(const std::string& name, bool to_change) const {
   auto pool = core_.pools.find(name, number_);
   if (!pool) return fail(Errc::unknown_pool, "pool: there is no '" + name + "'");
-  if (to_change && pool->owner_session() != number_ && !is_admin())
-    return fail(Errc::permission_denied, "pool '" + pool->name() + "' may be changed by root and the daemon's user");
+  if (to_change && pool->owner_session() != number_)
+    if (const auto allowed = may(Right::change_pools, "changing pool '" + pool->name() + "'"); !allowed)
+      return allowed.error();
   return pool;
+}
+
+bool Session::sees(const pool::Pool& pool) const {
+  return pool.owner_session() == 0 || pool.owner_uid() == who_.uid || sees_others();
 }
 
 Result<std::shared_ptr<pool::Pool>> Session::pool_to_change(const FrameView& frame) const {
@@ -31,15 +36,17 @@ Result<void> Session::workers(const FrameView& frame) {
   if (!wanted) return wanted.error();
   auto rows = nlohmann::json::array();
   for (const auto& pool : core_.pools.all())
-    if (wanted->pool.empty() || pool->name() == wanted->pool)
-      for (const auto& worker : pool->workers()) rows.push_back(worker_row(core_, *pool, *worker));
+    if (sees(*pool) && (wanted->pool.empty() || pool->name() == wanted->pool))
+      for (const auto& worker : pool->workers())
+        rows.push_back(worker_row(core_, *pool, *worker, sees_others() ? std::nullopt : std::optional{who_.uid}));
   reply(frame.prefix.request, {{"workers", std::move(rows)}});
   return boost::system::in_place_value;
 }
 
 Result<void> Session::pools(const FrameView& frame) {
   auto rows = nlohmann::json::array();
-  for (const auto& pool : core_.pools.all()) rows.push_back(pool_row(core_, *pool));
+  for (const auto& pool : core_.pools.all())
+    if (sees(*pool)) rows.push_back(pool_row(core_, *pool));
   reply(frame.prefix.request, {{"pools", std::move(rows)}});
   return boost::system::in_place_value;
 }
@@ -88,13 +95,13 @@ Result<void> Session::pool_open(const FrameView& frame, std::vector<os::UniqueFd
   if (open->max_queued > 0) config.max_queued = open->max_queued;
   config.command = std::move(open->command);
   config.once = open->once;
-  if (!config.modules.empty() && !is_admin())
-    return fail(Errc::permission_denied, "modules: loading code is for root and the daemon's user");
-  if (!config.command.empty() && !is_admin())
-    return fail(Errc::permission_denied, "command: naming a program is for root and the daemon's user");
+  if (!config.modules.empty())
+    if (const auto allowed = may(Right::load_code, "modules: loading code"); !allowed) return allowed.error();
+  if (!config.command.empty())
+    if (const auto allowed = may(Right::load_code, "command: naming a program"); !allowed) return allowed.error();
   if (config.modules.empty() && config.runtime == "native" && !core_.config.pools.empty())
     config.modules = core_.config.pools.front().modules;
-  auto pool = core_.pools.open(std::move(config), number_, std::move(worker_fds));
+  auto pool = core_.pools.open(std::move(config), {number_, who_.uid}, std::move(worker_fds));
   if (!pool) return pool.error();
   const auto answer = [to = later(), request = frame.prefix.request, name = (*pool)->name()](const std::string& error) {
     to([&](Session& session) {

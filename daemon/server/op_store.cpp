@@ -132,8 +132,6 @@ std::span<const std::byte> Session::find_up(const ArenaRef& place) const {
   return core_.arenas.bytes(number_, false, place);
 }
 
-bool Session::is_member(std::uint32_t gid) const {
-  return gid == peer_.gid || std::find(groups_.begin(), groups_.end(), gid) != groups_.end();
-}
+bool Session::is_member(std::uint32_t gid) const { return who_.is_member(gid); }
 
 }  // namespace taskpool::server

@@ -13,7 +13,7 @@ namespace taskpool::server {
 Result<queue::Job*> Session::find_task(const std::string& text) const {
   std::optional<std::uint32_t> item;
   auto* const job = core_.jobs.find(text, item);
-  if (job == nullptr || (job->uid != peer_.uid && !is_admin()))
+  if (job == nullptr || (job->uid != who_.uid && !sees_others()))
     return fail(Errc::unknown_task, "task: there is no '" + text + "', or its result is no longer kept");
   return job;
 }
@@ -86,8 +86,10 @@ Result<void> Session::ps(const FrameView& frame) {
   if (!ps) return ps.error();
   auto rows = nlohmann::json::array();
   bool more = false;
+  // Whoever may not see others' tasks is shown his own, and told that there may be more.
+  const bool all = ps->all && sees_others();
   const auto show = [&](const queue::Job& job) {
-    if (!ps->all && job.uid != peer_.uid) return true;
+    if (!all && ps->task.empty() && job.uid != who_.uid) return true;
     if (!ps->pool.empty() && job.pool->name() != ps->pool) return true;
     if (!ps->state.empty() && state_of(job) != ps->state) return true;
     if (rows.size() == ps->limit) {
@@ -105,7 +107,7 @@ Result<void> Session::ps(const FrameView& frame) {
     for (const auto& job : core_.jobs.all())
       if (!show(job)) break;
   }
-  reply(frame.prefix.request, {{"tasks", std::move(rows)}, {"more", more}});
+  reply(frame.prefix.request, {{"tasks", std::move(rows)}, {"more", more}, {"visible", sees_others() ? "all" : "own"}});
   return boost::system::in_place_value;
 }
 
@@ -114,9 +116,10 @@ Result<void> Session::failures(const FrameView& frame) {
   if (!wanted) return wanted.error();
   auto rows = nlohmann::json::array();
   const auto now = std::chrono::steady_clock::now();
+  const bool all = sees_others();
   const auto& last = core_.failures.last();
   for (auto failure = last.rbegin(); failure != last.rend() && rows.size() < wanted->limit; ++failure) {
-    if (failure->uid != peer_.uid && !is_admin()) continue;
+    if (failure->uid != who_.uid && !all) continue;
     rows.push_back({{"task", failure->task},
                     {"index", failure->index},
                     {"function", failure->function},

@@ -84,7 +84,8 @@ Json task_row(const Core& core, const queue::Job& job) {
   return row;
 }
 
-Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& worker) {
+Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& worker,
+                std::optional<std::uint32_t> only_of) {
   Json row{{"worker", worker.number()},
            {"pid", worker.pid()},
            {"pool", pool.name()},
@@ -98,10 +99,11 @@ Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& wo
            {"age_ms", ms_since(worker.started)}};
   if (const auto running = worker.running()) {
     const auto& job = *running->assignment->job;
-    row["task"] = core.jobs.text(job.id);
-    row["function"] = job.call->call.function;
     row["uid"] = job.uid;
     row["run_ms"] = ms_since(running->since);
+    if (only_of && *only_of != job.uid) return row;
+    row["task"] = core.jobs.text(job.id);
+    row["function"] = job.call->call.function;
     if (job.is_map) row["index"] = running->index;
   }
   return row;
@@ -128,6 +130,7 @@ Json pool_row(const Core&, pool::Pool& pool) {
            {"paused", pool.is_paused()},
            {"draining", pool.is_closing()},
            {"owner_session", pool.owner_session()},
+           {"uid", pool.owner_uid()},
            {"generation", pool.zygote() ? pool.zygote()->generation() : 0},
            {"functions", pool.function_names().size()}};
   if (!pool.last_error().empty()) row["last_error"] = pool.last_error();
@@ -152,6 +155,7 @@ Json stats(const Core& core) {
                         {"kind", info.counts ? "counter" : "gauge"},
                         {"help", info.help}});
   return {{"pid", ::getpid()},
+          {"uid", ::geteuid()},
           {"version", kVersion},
           {"build", build_id()},
           {"socket", core.config.socket},

@@ -12,7 +12,9 @@ using Json = nlohmann::json;
 Json task_row(const Core& core, const queue::Job& job);
 /// "waiting", "queued", "running", "paused", "succeeded", "failed" or "cancelled".
 std::string_view state_of(const queue::Job& job);
-Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& worker);
+/// `only_of`: what the tasks of other users are is left out.
+Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& worker,
+                std::optional<std::uint32_t> only_of);
 Json pool_row(const Core& core, pool::Pool& pool);
 Json stats(const Core& core);
 

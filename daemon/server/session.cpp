@@ -18,18 +18,17 @@ namespace taskpool::server {
 Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, os::UniqueFd owner,
                  std::uint32_t number)
     : core_{core},
-      peer_{peer},
-      groups_{os::peer_groups(socket.get())},
+      who_{peer.uid, peer.gid, os::peer_groups(socket.get())},
       number_{number},
       channel_{core.turn, std::move(socket)},
       owner_{core.turn.io()},
       self_{std::make_shared<Session*>(this)} {
   state.number = number_;
-  state.uid = peer_.uid;
-  state.pid = peer_.pid;
+  state.uid = who_.uid;
+  state.pid = peer.pid;
   if (owner) owner_.assign(owner.release());
   channel_.limit_unsent(2 * core.config.session_result_bytes);
-  core_.arenas.add(number_, peer_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {
+  core_.arenas.add(number_, who_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {
     const auto sent = channel_.send_with(Prefix{.op = Op::arena_segment}, encode(ArenaSegment{segment, bytes}), {},
                                          std::span{&fd, 1});
     if (!sent) {
@@ -41,10 +40,12 @@ Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& pee
 
 Session::~Session() { core_.arenas.remove(number_); }
 
-bool Session::is_admin() const { return peer_.uid == 0 || peer_.uid == ::getuid(); }
+Result<void> Session::may(Right right, std::string_view what) const {
+  return core_.permissions.check(right, what, who_);
+}
 
 void Session::log_request(Op op, const std::string& pool) const {
-  log::info("requested", {{"op", taskpool::name(op)}, {"pool", pool}, {"session", number_}, {"uid", peer_.uid}});
+  log::info("requested", {{"op", taskpool::name(op)}, {"pool", pool}, {"session", number_}, {"uid", who_.uid}});
 }
 
 void Session::watch_owner() {
@@ -63,7 +64,7 @@ boost::asio::awaitable<void> Session::run() {
   const auto ended = co_await channel_.read(*this);
   if (!ended && ended.error().errc() != Errc::system) {
     ++core_.metrics.protocol_errors;
-    log::warning("protocol_error", {{"session", number_}, {"uid", peer_.uid}, {"error", ended.error().detail}});
+    log::warning("protocol_error", {{"session", number_}, {"uid", who_.uid}, {"error", ended.error().detail}});
     reply_error(0, ended.error());
     channel_.flush();  // as much as it takes; it is closed next
   }
@@ -93,7 +94,7 @@ void Session::release_everything() {
   core_.waiters.forget(number_);
   core_.store.end(*this);
   prepared_.clear();
-  core_.pools.close_session(peer_.uid, number_);
+  core_.pools.close_session(who_.uid, number_);
 }
 
 Result<void> Session::on_frame(const FrameView& frame, std::vector<os::UniqueFd> fds) {
@@ -246,7 +247,7 @@ void Session::update_credit() {
   if (too_many_bytes) channel_.on_drained(limit / 2, [this] { update_credit(); });
   if (too_much == paused_) return;
   paused_ = too_much;
-  for (const auto& pool : core_.pools.all()) pool->queue().pause_session(peer_.uid, number_, paused_);
+  for (const auto& pool : core_.pools.all()) pool->queue().pause_session(who_.uid, number_, paused_);
   core_.turn.end_later();
 }
 

@@ -13,6 +13,7 @@
 
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/server/core.hpp"
+#include "daemon/server/permissions.hpp"
 #include "daemon/store/objects.hpp"
 #include "daemon/wire/channel.hpp"
 #include "proto/message.hpp"
@@ -41,9 +42,11 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
 
   Core& core() { return core_; }
   std::uint32_t number() const { return number_; }
-  std::uint32_t uid() const { return peer_.uid; }
-  /// May change what concerns everybody: the daemon's own user, and root.
-  bool is_admin() const;
+  std::uint32_t uid() const { return who_.uid; }
+  /// Whether the client may ask for `what`, which takes `right`. Error: `permission_denied`.
+  Result<void> may(Right right, std::string_view what) const;
+  /// Whether he handles everybody's tasks, not only his own.
+  bool sees_others() const { return may(Right::others_tasks, {}).has_value(); }
   /// Logs a request that changes what others see, so that a paused pool or an emptied daemon can be traced to who asked for it.
   void log_request(Op op, const std::string& pool) const;
   wire::Channel& channel() { return channel_; }
@@ -154,12 +157,13 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   // op_tasks.cpp
   Result<queue::Job*> find_task(const std::string& text) const;
   Result<std::shared_ptr<pool::Pool>> find_pool(const std::string& name, bool to_change) const;
+  /// Other users' own pools are not shown.
+  bool sees(const pool::Pool& pool) const;
   Result<std::shared_ptr<pool::Pool>> pool_to_change(const FrameView& frame) const;
   std::uint32_t cancel_job(queue::Job& job, bool force);
 
   Core& core_;
-  os::PeerCredentials peer_;
-  std::vector<std::uint32_t> groups_;  ///< Of the client's process, besides its own.
+  Identity who_;
   std::uint32_t number_;
   std::string token_;
   wire::Channel channel_;

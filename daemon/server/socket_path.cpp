@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <grp.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,6 +9,8 @@
 #include <unistd.h>
 
 #include <cstring>
+
+#include "daemon/os/names.hpp"
 
 namespace taskpool::server {
 
@@ -45,10 +46,9 @@ Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
 
 Result<void> set_access(const std::string& path, mode_t mode, const std::string& group) {
   if (!group.empty()) {
-    const auto* const entry = ::getgrnam(group.c_str());
-    if (entry == nullptr) return fail(Errc::bad_argument, "socket_group: there is no group '" + group + "'");
-    if (::lchown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0)
-      return errno_error("socket_group '" + group + "'");
+    const auto gid = os::find_group(group);
+    if (!gid) return fail(Errc::bad_argument, "socket_group: there is no group '" + group + "'");
+    if (::lchown(path.c_str(), static_cast<uid_t>(-1), *gid) != 0) return errno_error("socket_group '" + group + "'");
   }
   if (::chmod(path.c_str(), mode) != 0) return errno_error("socket_mode of '" + path + "'");
   return boost::system::in_place_value;

@@ -45,9 +45,9 @@ Result<Binding> Session::bind(Call call) {
   if (!pins) return pins.error();
   prepared->pins = std::move(*pins);
   prepared->call = std::move(call);
-  binding.turn = &pool.queue().turn_of(peer_.uid, keeps ? 0 : number_, prepared->priority);
+  binding.turn = &pool.queue().turn_of(who_.uid, keeps ? 0 : number_, prepared->priority);
   binding.call = std::move(prepared);
-  if (paused_) pool.queue().pause_session(peer_.uid, number_, true);
+  if (paused_) pool.queue().pause_session(who_.uid, number_, true);
   return binding;
 }
 
@@ -115,7 +115,7 @@ Result<void> Session::check_references(const FrameView& frame) const {
 }
 
 Result<void> Session::check_trust(Encoding encoding) const {
-  if (encoding != Encoding::pickle || is_admin()) return boost::system::in_place_value;
+  if (encoding != Encoding::pickle || core_.permissions.is_trusted(who_.uid)) return boost::system::in_place_value;
   return fail(Errc::permission_denied, "encoding: a pickle may run anything, which is for root and the daemon's user");
 }
 
@@ -146,13 +146,13 @@ Result<queue::Job*> Session::open_job(const Binding& binding, std::uint64_t requ
   job->pool = binding.pool.get();
   job->turn = binding.turn;
   job->request = request;
-  job->uid = peer_.uid;
+  job->uid = who_.uid;
   job->depth = *deep;
   job->is_map = is_map;
   job->accepted = core_.turn.now();
   if (call.detached || !call.idempotency_key.empty()) {
     std::optional<Keeper::Key> key;
-    if (!call.idempotency_key.empty()) key = Keeper::Key{peer_.uid, binding.pool->name(), call.idempotency_key};
+    if (!call.idempotency_key.empty()) key = Keeper::Key{who_.uid, binding.pool->name(), call.idempotency_key};
     core_.keeper.adopt(*job, std::move(key));
   } else {
     job->session = number_;
@@ -203,7 +203,7 @@ void Session::add_items(queue::Job& job, const FrameView& frame, Moved moved) {
 bool Session::join(const Binding& binding, std::uint64_t request) {
   const auto& call = binding.call->call;
   if (call.idempotency_key.empty()) return false;
-  auto* const known = core_.keeper.find({peer_.uid, binding.pool->name(), call.idempotency_key});
+  auto* const known = core_.keeper.find({who_.uid, binding.pool->name(), call.idempotency_key});
   if (known == nullptr) return false;
   if (call.detached)
     reply(request, {{"task", core_.jobs.text(known->id)}});

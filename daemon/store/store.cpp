@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <grp.h>
 #include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -13,6 +12,7 @@
 #include <filesystem>
 
 #include "daemon/log.hpp"
+#include "daemon/os/names.hpp"
 #include "proto/items.hpp"
 #include "proto/limits.hpp"
 
@@ -28,15 +28,6 @@ std::optional<DomainKey> parse_file_name(std::string_view name) {
   const auto [end, ec] = std::from_chars(name.data() + 4, name.data() + name.size(), key.number);
   if (ec != std::errc{} || end != name.data() + name.size()) return std::nullopt;
   return key;
-}
-
-std::optional<std::uint32_t> find_group(const std::string& name) {
-  std::vector<char> space(1 << 16);
-  ::group entry{};
-  ::group* found = nullptr;
-  if (::getgrnam_r(name.c_str(), &entry, space.data(), space.size(), &found) != 0 || found == nullptr)
-    return std::nullopt;
-  return found->gr_gid;
 }
 
 /// The lock that says whose store this is. A daemon that ended may have removed it at the last moment: then once more.
@@ -167,7 +158,7 @@ bool Store::may_see(const Client& client, DomainKey key) {
 
 Result<DomainKey> Store::domain_for(Client& client, const std::string& group) const {
   if (group.empty()) return DomainKey{false, client.state.uid};
-  const auto gid = find_group(group);
+  const auto gid = os::find_group(group);
   if (!gid || !client.is_member(*gid)) return no_object("group " + group + " that you are a member of");
   return DomainKey{true, *gid};
 }

@@ -2,46 +2,17 @@
 """A client of another user: what it may do in the daemon, and what it may not."""
 
 import array
-import json
 import os
 import unittest
 
-from story import I64, IN_ARENA, REFERENCE, Daemon, Failed, Session, eventually
+from story import I64, IN_ARENA, REFERENCE, Daemon, Session, eventually
+from users import as_user, code_of
 
 NOBODY = 65534
 
 
 def as_nobody(call):
-    """What `call` returns in a child process of another user, as JSON carries it."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            answer = {"answer": call()}
-        except BaseException as error:  # pylint: disable=broad-except
-            answer = {"raised": repr(error)}
-        with os.fdopen(writer, "w") as out:
-            json.dump(answer, out)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as said:
-        answer = json.load(said)
-    os.waitpid(child, 0)
-    if "raised" in answer:
-        raise AssertionError(answer["raised"])
-    return answer["answer"]
-
-
-def code_of(call, *arguments, **options):
-    """The code of the error that a request gets, or "" if it gets none."""
-    try:
-        call(*arguments, **options)
-    except Failed as error:
-        return error.code
-    return ""
+    return as_user(call, NOBODY)
 
 
 @unittest.skipUnless(os.geteuid() == 0, "SKIPPED: only root can become another user")
