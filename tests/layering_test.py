@@ -20,7 +20,7 @@ ALLOWED = {
     "client/cpp": ["proto", "taskpool"],
     "client/cli": ["proto", "client/cpp", "taskpool"],
     "client/modules": ["proto", "taskpool"],
-    "client/python": [],
+    "client/python": ["proto/store/reader.hpp"],
     "tests": ["proto", "daemon", "client", "taskpool"],
 }
 OURS = ("proto/", "daemon/", "client/", "tests/", "taskpool/")

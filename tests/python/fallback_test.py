@@ -5,6 +5,7 @@ import os
 import shutil
 import unittest
 
+import managers_test
 from support import PACKAGE, Daemons
 
 PROGRAM = '''
@@ -40,11 +41,41 @@ if __name__ == "__main__":
 '''
 
 
+def plain_package(directory):
+    """A copy of the package without its extensions."""
+    plain = os.path.join(directory, "plain")
+    if not os.path.exists(plain):
+        shutil.copytree(PACKAGE, plain, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return plain
+
+
+class ManagersInPython(managers_test.Managers):
+    """All that managers do, with shared objects read in Python."""
+
+    reader = "python"
+
+    def run_program(self, source, *arguments, **more):
+        return super().run_program(source, *arguments, package=plain_package(self.directory), **more)
+
+    def test_what_reads(self):
+        self.assertEqual(self.program('print(multiprocessing.info()["reader"])'), [self.reader])
+
+
+class ManagersThatAsk(ManagersInPython):
+    """The same on a machine where Python may not read them."""
+
+    reader = "daemon"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with open(os.path.join(plain_package(cls.directory), "taskpool", "segment.py"), "a") as file:
+            file.write("\nis_safe = False\n")
+
+
 class Fallback(Daemons):
     def test_all_of_it(self):
-        plain = os.path.join(self.directory, "plain")
-        shutil.copytree(PACKAGE, plain, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        lines = self.run_program(PROGRAM, package=plain).splitlines()
+        lines = self.run_program(PROGRAM, package=plain_package(self.directory)).splitlines()
         self.assertEqual(lines, ["False", "True 9", "39601 328350",
                                  str(["int"] * 5 + ["WorkerLost"] + ["int"] * 2), "True", "cancelled", "400", "{'a': 1}"])
 

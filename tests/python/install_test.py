@@ -10,14 +10,15 @@ import unittest
 
 from support import DEADLINE, wire
 
-SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "client", "python")
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+SOURCE = os.path.join(ROOT, "client", "python")
 PROGRAM = '''
 import taskpool
 def where(): return taskpool.__file__
 if __name__ == "__main__":
     with taskpool.Pool(1) as pool:
         print(pool.apply(where))
-    print(taskpool.info()["extension"])
+    print(taskpool.info()["extension"], taskpool.info()["reader"])
 '''
 
 
@@ -59,6 +60,14 @@ class Install(unittest.TestCase):
                               PYTHONDONTWRITEBYTECODE="1").splitlines()
         self.assertTrue(lines[0].startswith(package + os.sep), lines)
         self.stop(runtime, package)
+
+    def test_a_source_distribution_holds_the_reader(self):
+        build = [sys.executable, "-c", "import build_wheel, sys; print(build_wheel.build_sdist(sys.argv[1]))", self.directory]
+        name = self.run_soon(*build, PYTHONPATH=os.path.join(SOURCE, "packaging"), PYTHONDONTWRITEBYTECODE="1").strip()
+        installed = os.path.join(self.directory, "installed")
+        self.run_soon(sys.executable, "-m", "pip", "install", "--no-index", "--disable-pip-version-check", "--target", installed, name)
+        reader = "import taskpool.mapping; print(taskpool.mapping.READER)"
+        self.assertEqual(self.run_soon(sys.executable, "-c", reader, PYTHONPATH=installed), "extension\n")
 
     def stop(self, runtime, package):
         """Ends the private daemon that the programs started."""

@@ -1,6 +1,7 @@
 """Builds the wheel with nothing but the standard library (PEP 517), so that `pip install ./client/python` needs no network.
 
-The extension is compiled where a C compiler and Python's headers are there; without it the package does the same, slower."""
+The extensions are compiled where a compiler and Python's headers are there, and for the store's reader those of Boost and the JSON
+library; without them the package does the same, slower."""
 
 import base64
 import hashlib
@@ -32,22 +33,44 @@ def _metadata(project):
         return "\n".join(lines) + "\n" + file.read()
 
 
+def _proto():
+    """The folder of the reader's sources: in the repository, or in a source distribution; None if they are not there."""
+    for folder in (os.path.join(ROOT, "proto"), os.path.join(ROOT, "..", "..", "proto")):
+        if all(os.path.exists(os.path.join(folder, name)) for name in READER):
+            return folder
+    return None
+
+
+#: What the reader is made of; client/python/CMakeLists.txt has the same list.
+READER = ("store/reader.cpp", "store/hash.cpp", "store/key.cpp", "errc.cpp", "result.cpp")
+
+
 def _compile(folder):
+    """The files of the extensions that can be built here."""
+    taskpool = os.path.join(ROOT, "taskpool")
+    native = [os.path.join(taskpool, name) for name in ("_native.c", "_native_sync.c")]
+    built = [_compile_one(folder, "_native", "CC", "cc", native)]
+    if proto := _proto():
+        reader = [os.path.join(taskpool, "_segment.cpp"), *(os.path.join(proto, name) for name in READER)]
+        built.append(_compile_one(folder, "_segment", "CXX", "c++", ["-std=c++20", f"-I{os.path.dirname(proto)}", *reader]))
+    return [path for path in built if path is not None]
+
+
+def _compile_one(folder, name, variable, default, arguments):
     """The extension's file, or None where it cannot be built."""
     headers = sysconfig.get_paths()["include"]
     if not os.path.exists(os.path.join(headers, "Python.h")):
         return None
-    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-    target = os.path.join(folder, "_native" + sysconfig.get_config_var("EXT_SUFFIX"))
-    command = [*compiler, "-O2", "-shared", "-fPIC", "-pthread", f"-I{headers}",
-               *(os.path.join(ROOT, "taskpool", name) for name in ("_native.c", "_native_sync.c")), "-o", target]
+    compiler = (os.environ.get(variable) or sysconfig.get_config_var(variable) or default).split()
+    target = os.path.join(folder, name + sysconfig.get_config_var("EXT_SUFFIX"))
+    command = [*compiler, "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread", f"-I{headers}", *arguments, "-o", target]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
-        print(f"without the extension: {error}", file=sys.stderr)
+        print(f"without the extension {name}: {error}", file=sys.stderr)
         return None
     if done.returncode != 0:
-        print(f"without the extension: {done.stderr}", file=sys.stderr)
+        print(f"without the extension {name}: {done.stderr}", file=sys.stderr)
         return None
     return target
 
@@ -60,11 +83,14 @@ def _tag(has_extension):
     return f"{version}-{version}-{platform}"
 
 
+CODE = (".c", ".h", ".cpp", ".hpp")
+
+
 def _sources():
     for folder, folders, files in os.walk(os.path.join(ROOT, "taskpool")):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted(files):
-            if name.endswith((".py", ".typed", ".c", ".h")):
+            if name.endswith((".py", ".typed", *CODE)):
                 path = os.path.join(folder, name)
                 yield path, os.path.relpath(path, ROOT)
 
@@ -72,15 +98,14 @@ def _sources():
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     project = _project()
     with tempfile.TemporaryDirectory() as folder:
-        extension = _compile(folder)
-        tag = _tag(extension is not None)
+        extensions = _compile(folder)
+        tag = _tag(bool(extensions))
         name = f"{project['name']}-{project['version']}-{tag}.whl"
         info = f"{project['name']}-{project['version']}.dist-info"
-        contents = [(archived, open(path, "rb").read()) for path, archived in _sources() if not path.endswith((".c", ".h"))]
-        if extension is not None:
-            contents.append((f"taskpool/{os.path.basename(extension)}", open(extension, "rb").read()))
+        contents = [(archived, open(path, "rb").read()) for path, archived in _sources() if not path.endswith(CODE)]
+        contents += [(f"taskpool/{os.path.basename(path)}", open(path, "rb").read()) for path in extensions]
         contents.append((f"{info}/METADATA", _metadata(project).encode()))
-        wheel = f"Wheel-Version: 1.0\nGenerator: taskpool\nRoot-Is-Purelib: {str(extension is None).lower()}\nTag: {tag}\n"
+        wheel = f"Wheel-Version: 1.0\nGenerator: taskpool\nRoot-Is-Purelib: {str(not extensions).lower()}\nTag: {tag}\n"
         contents.append((f"{info}/WHEEL", wheel.encode()))
     record = ""
     with zipfile.ZipFile(os.path.join(wheel_directory, name), "w", zipfile.ZIP_DEFLATED) as archive:
@@ -92,6 +117,11 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     return name
 
 
+def _headers(proto):
+    return [os.path.join(folder, name) for folder in ("", "store") for name in sorted(os.listdir(os.path.join(proto, folder)))
+            if name.endswith(".hpp")]
+
+
 def build_sdist(sdist_directory, config_settings=None):
     project = _project()
     base = f"{project['name']}-{project['version']}"
@@ -100,4 +130,7 @@ def build_sdist(sdist_directory, config_settings=None):
             archive.add(os.path.join(ROOT, name), f"{base}/{name}")
         for path, archived in _sources():
             archive.add(path, f"{base}/{archived}")
+        proto = _proto()
+        for name in [*READER, *_headers(proto)] if proto else ():
+            archive.add(os.path.join(proto, name), f"{base}/proto/{name}")
     return base + ".tar.gz"

@@ -48,15 +48,16 @@ set_start_method = default_context.set_start_method
 
 
 def info() -> dict[str, Any]:
-    """What this program talks to, and with what: the daemon's version, build, pid and socket, and whether the extension
-    module is in use."""
+    """What this program talks to, and with what: the daemon's version, build, pid and socket, whether the extension module is
+    in use, and what reads shared objects: "extension", "python", or the "daemon", which is then asked for everything."""
+    from . import mapping
     from .runtime import page
 
     session = _client.default()
     welcome = session.welcome
     return {"version": __version__, "daemon_version": welcome.get("daemon_version", ""), "build": welcome.get("build", ""),
             "pid": welcome.get("pid", 0), "socket": session.place.socket, "session": welcome.get("session", 0),
-            "extension": page.Page.claims, "capabilities": list(welcome.get("capabilities", ()))}
+            "extension": page.Page.claims, "reader": mapping.READER, "capabilities": list(welcome.get("capabilities", ()))}
 
 
 __all__ = [

@@ -101,6 +101,7 @@ class Session:
         self.up_released = 0  # counts regions given back, so that one may wait for that
         self.free_objects: list[int] = []  # numbers of objects of the store that were closed
         self.last_object = 0
+        self.segments: Any = None  # of the store: mapping.Segments, once an object was opened
         self._order = threading.Lock()
         self.free_numbers = list(range(wire.MAX_PREPARED_CALLS, 0, -1))  # for prepared calls
         self._socket = connection

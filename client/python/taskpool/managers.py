@@ -65,7 +65,7 @@ class SyncManager(BaseManager):
             if proxy is not None:
                 opened = proxy.__dict__["_object"]
                 if not opened.session.is_broken:
-                    opened.delete()
+                    opened.delete_soon()
         self._made.clear()
         self._is_running = False
         if self._stop_server is not None:

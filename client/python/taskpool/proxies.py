@@ -9,12 +9,14 @@ from typing import Any, Callable, Iterable, Iterator
 
 from . import store
 from .errors import DaemonError
+from .mapping import AskDaemon
 from .store import Argument, Opened, integer, key
 
 #: Operations and bytes of one request of an update.
 _BATCH, _BATCH_BYTES = 200, 64 * 1024
 FOREVER = -1
 _TRIES = 16
+_ABSENT = object()
 
 
 def milliseconds(timeout: float | None) -> Argument:
@@ -27,20 +29,46 @@ class StoreProxy:
 
     _type = ""
     _typeid = ""
+    #: Reads the object where it lies in shared memory; raises AskDaemon where that does not tell.
+    _reader: Any
 
     def __init__(self, fields: dict[str, Any] | None = None, initial: Argument | None = None, nested: bool = False) -> None:
         self.__dict__["_nested"] = nested
-        self.__dict__["_object"] = store.open_object({"type": self._type, **(fields or {})}, initial)
+        self._adopt(store.open_object({"type": self._type, **(fields or {})}, initial))
+
+    def _adopt(self, opened: Opened) -> Opened:
+        self.__dict__["_object"] = opened
+        self.__dict__["_reader"] = opened.reader
+        return opened
 
     @property
     def _opened(self) -> Opened:
         opened: Opened = self.__dict__["_object"]
         if opened.session.is_broken:  # after a fork, or with another daemon: the object may live on
-            opened = self.__dict__["_object"] = store.open_object({"object": opened.id})
+            opened = self._adopt(store.open_object({"object": opened.id}))
         return opened
 
     def _one(self, code: int, *arguments: Argument) -> list[Any]:
         return self._opened.one(code, *arguments)
+
+    def _whole(self, read: str) -> Any:
+        """What that method of the reader returns about all of the object, of one moment. Raises AskDaemon."""
+        try:
+            return getattr(self._reader, read)()
+        except AskDaemon as why:
+            if str(why) != "too_busy":
+                raise
+        self._one(store.HOLD, integer(FOREVER))
+        try:
+            return getattr(self._reader, read)()
+        finally:
+            self._one(store.UNHOLD)
+
+    def _length(self) -> int:
+        try:
+            return int(self._reader.length())
+        except AskDaemon:
+            return int(self._one(store.LEN)[0])
 
     def _value(self, value: Any) -> Argument:
         """A value to be stored; with `nested`, plain lists and dicts become shared ones."""
@@ -95,7 +123,7 @@ class _Held(Argument):
 def _rebuild(kind: type[StoreProxy], object_id: str, nested: bool, state: Any) -> StoreProxy:
     proxy = kind.__new__(kind)
     proxy.__dict__["_nested"] = nested
-    proxy.__dict__["_object"] = store.open_object({"object": object_id})
+    proxy._adopt(store.open_object({"object": object_id}))
     proxy._set_state(state)
     return proxy
 
@@ -114,17 +142,19 @@ def _batches(operations: list[tuple[int, tuple[Argument, ...]]]) -> Iterator[lis
         yield batch
 
 
-class DictProxy(StoreProxy):
-    """A shared dict. Keeps the order of insertion."""
+class _Mapping(StoreProxy):
+    """What dicts and namespaces have in common: entries."""
 
-    _type, _typeid = "dict", "dict"
-
-    def _filled(self, *content: Any, **more: Any) -> DictProxy:
-        self.update(*content, **more)
-        return self
+    def _find(self, name: Any) -> Any:
+        """The value of a key, or _ABSENT."""
+        try:
+            return self._reader.get(name, _ABSENT)
+        except AskDaemon:
+            found = self._one(store.GET, key(name))
+            return found[0] if found else _ABSENT
 
     def _entries(self, keys: bool, values: bool) -> list[list[Any]]:
-        """[key, value, place] of each entry, without what is not asked for, in the order of insertion."""
+        """[key, value, place] of each entry, without what is not asked for, in the order of insertion: from the daemon."""
         found: dict[Any, list[Any]] = {}
         wanted = (1 if keys else 0) | (2 if values else 0)
         width = keys + values + 1
@@ -137,16 +167,36 @@ class DictProxy(StoreProxy):
                 found[entry[-1]] = entry
         return [found[place] for place in sorted(found)]
 
+    def _items(self) -> list[tuple[Any, Any]]:
+        try:
+            items: list[tuple[Any, Any]] = self._whole("items")
+            return items
+        except AskDaemon:
+            return [(entry[0], entry[1]) for entry in self._entries(True, True)]
+
+
+class DictProxy(_Mapping):
+    """A shared dict. Keeps the order of insertion."""
+
+    _type, _typeid = "dict", "dict"
+
+    def _filled(self, *content: Any, **more: Any) -> DictProxy:
+        self.update(*content, **more)
+        return self
+
     def _getvalue(self) -> dict[Any, Any]:
-        return {entry[0]: entry[1] for entry in self._entries(True, True)}
+        return dict(self._items())
 
     copy = _getvalue
 
     def __getitem__(self, name: Any) -> Any:
-        found = self._one(store.GET, key(name))
-        if not found:
+        try:
+            found = self._reader.get(name, _ABSENT)
+        except AskDaemon:
+            found = self._find(name)
+        if found is _ABSENT:
             raise KeyError(name)
-        return found[0]
+        return found
 
     def __setitem__(self, name: Any, value: Any) -> None:
         self._one(store.SET, key(name), self._value(value))
@@ -158,26 +208,38 @@ class DictProxy(StoreProxy):
             raise _key_error(error, name) from None
 
     def __contains__(self, name: Any) -> bool:
-        return bool(self._one(store.CONTAINS, key(name))[0])
+        try:
+            return bool(self._reader.contains(name))
+        except AskDaemon:
+            return bool(self._one(store.CONTAINS, key(name))[0])
 
     def __len__(self) -> int:
-        return int(self._one(store.LEN)[0])
+        return self._length()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.keys())
 
     def keys(self) -> list[Any]:
-        return [entry[0] for entry in self._entries(True, False)]
+        try:
+            return list(self._whole("keys"))
+        except AskDaemon:
+            return [entry[0] for entry in self._entries(True, False)]
 
     def values(self) -> list[Any]:
-        return [entry[0] for entry in self._entries(False, True)]
+        try:
+            return list(self._whole("values"))
+        except AskDaemon:
+            return [entry[0] for entry in self._entries(False, True)]
 
     def items(self) -> list[tuple[Any, Any]]:
-        return [(entry[0], entry[1]) for entry in self._entries(True, True)]
+        return self._items()
 
     def get(self, name: Any, default: Any = None) -> Any:
-        found = self._one(store.GET, key(name))
-        return found[0] if found else default
+        try:
+            return self._reader.get(name, default)
+        except AskDaemon:
+            found = self._find(name)
+            return default if found is _ABSENT else found
 
     def pop(self, name: Any, *default: Any) -> Any:
         try:
@@ -254,6 +316,13 @@ class ListProxy(StoreProxy):
 
     def _snapshot(self) -> tuple[int, list[Any]]:
         """The version and all the elements, which belonged to the list at the same time."""
+        try:
+            snapshot: tuple[int, list[Any]] = self._whole("snapshot")
+            return snapshot
+        except AskDaemon:
+            return self._asked_snapshot()
+
+    def _asked_snapshot(self) -> tuple[int, list[Any]]:
         for _ in range(_TRIES):
             version, _, _ = self._one(store.STAT)
             found = self._read(0, 1 << 62)
@@ -294,6 +363,10 @@ class ListProxy(StoreProxy):
         if isinstance(index, slice):
             return self._getvalue()[index]
         try:
+            return self._reader.item(index)
+        except AskDaemon:
+            pass
+        try:
             return self._one(store.LIST_GET, integer(index.__index__()))[0]
         except DaemonError as error:
             raise _index_error(error, "list index out of range") from None
@@ -317,7 +390,7 @@ class ListProxy(StoreProxy):
             raise _index_error(error, "list assignment index out of range") from None
 
     def __len__(self) -> int:
-        return int(self._one(store.LEN)[0])
+        return self._length()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._getvalue())
@@ -404,7 +477,7 @@ class ArrayProxy(ListProxy):
         return f"array({self.__dict__['_typecode']!r}, {self._getvalue()!r})"
 
 
-class NamespaceProxy(StoreProxy):
+class NamespaceProxy(_Mapping):
     """A shared object with attributes. Names with an underscore in front are the proxy's own."""
 
     _type, _typeid = "namespace", "Namespace"
@@ -412,10 +485,10 @@ class NamespaceProxy(StoreProxy):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        found = self._one(store.GET, key(name))
-        if not found:
+        found = self._find(name)
+        if found is _ABSENT:
             raise AttributeError(f"'Namespace' object has no attribute {name!r}")
-        return found[0]
+        return found
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
@@ -433,7 +506,7 @@ class NamespaceProxy(StoreProxy):
             raise AttributeError(name) if error.code == "unknown_key" else error from None
 
     def _getvalue(self) -> Namespace:
-        return Namespace(**{entry[0]: entry[1] for entry in DictProxy._entries(self, True, True)})  # type: ignore[arg-type]
+        return Namespace(**dict(self._items()))
 
 
 class ValueProxy(StoreProxy):
@@ -448,7 +521,10 @@ class ValueProxy(StoreProxy):
         self.__dict__["_typecode"] = state
 
     def get(self) -> Any:
-        return self._one(store.VALUE_GET)[0]
+        try:
+            return self._reader.value()
+        except AskDaemon:
+            return self._one(store.VALUE_GET)[0]
 
     def set(self, value: Any) -> None:
         self._one(store.VALUE_SET, self._value(value))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import struct
 import threading
 import weakref
 from typing import Any, Sequence
 
-from . import client, payload, wire
+from . import client, mapping, payload, wire
 from .client import Session
 from .errors import DaemonError, DaemonGone, UntrustedPickle, from_head
 
@@ -168,6 +167,30 @@ def operation(code: int, *arguments: Argument) -> tuple[int, tuple[Argument, ...
     return code, arguments
 
 
+def decode_value(encoding: int, data: Any, trusted: bool) -> Any:
+    """A value, or a key where an operation returns one. Raises UntrustedPickle, and whatever its unpickling raises."""
+    if encoding == _I64:
+        values = struct.unpack(f"<{len(data) // 8}q", data)
+        return values[0] if len(values) == 1 else list(values)
+    if encoding == _KEY:
+        return decode_key(bytes(data), trusted)
+    if encoding in wire.NUMBERS:
+        code = wire.NUMBERS[encoding]
+        values = struct.unpack(f"<{len(data) // struct.calcsize('<' + code)}{code}", data)
+        return values[0] if len(values) == 1 else list(values)
+    if encoding == wire.AS_PICKLE:
+        if not trusted:
+            raise UntrustedPickle("a value that another user pickled")
+        return payload.decode(data)
+    if encoding == wire.AS_JSON:
+        return json.loads(bytes(data))
+    return None if encoding == wire.NONE else bytes(data)
+
+
+mapping.setup(lambda encoding, data, writer: decode_value(encoding, data, mapping.is_trusted(writer)), encode_key,
+              lambda data, writer: decode_key(data, mapping.is_trusted(writer)))
+
+
 # Objects
 
 class Opened:
@@ -179,6 +202,7 @@ class Opened:
         self.id: str = about["object"]
         self.place: int = about.get("id", 0)  # by which values in the same segment name it
         self.about = about
+        self.reader = _segments_of(session).reader(about)
         self._finalizer = weakref.finalize(self, _close, session, number)
 
     def run(self, *operations: tuple[int, tuple[Argument, ...]]) -> list[list[Any]]:
@@ -189,8 +213,19 @@ class Opened:
         return self.run((code, arguments))[0]
 
     def delete(self) -> None:
+        """Ends the object for everybody. Raises DaemonError."""
+        self._ask_to_delete().wait()
+
+    def delete_soon(self) -> None:
+        """The same, whatever comes of it."""
+        self._ask_to_delete()
+
+    def _ask_to_delete(self) -> _Waiter:
+        waiter = _Waiter(self.session)
         request = self.session.new_request()
+        self.session.expect(request, waiter)
         self.session.send(wire.encode(OBJECT_DELETE, request=request, target=self.number))
+        return waiter
 
 
 def _close(session: Session, number: int) -> None:
@@ -213,7 +248,7 @@ def open_object(fields: dict[str, Any], initial: Argument | None = None) -> Open
     body, encoding, count = b"", 0, 0
     if initial is not None:
         body, encoding, count = initial.item.tobytes(), initial.encoding, 1
-    reply = _Waiter(session)
+    reply = _Opening(session)
     request = session.new_request()
     session.expect(request, reply)
     session.send(wire.encode(OBJECT_OPEN, head=fields, body=body, encoding=encoding, count=count, request=request,
@@ -223,8 +258,6 @@ def open_object(fields: dict[str, Any], initial: Argument | None = None) -> Open
     except DaemonError:
         session.free_objects.append(number)
         raise
-    for fd in frame.fds:  # of the segment, which this client does not map
-        os.close(fd)
     return Opened(session, number, json.loads(frame.body))
 
 
@@ -255,6 +288,23 @@ class _Waiter:
             raise self._error
         assert self._frame is not None
         return self._frame
+
+
+def _segments_of(session: Session) -> mapping.Segments:
+    if session.segments is None:
+        session.segments = mapping.Segments(session.is_trusted)
+    return session.segments
+
+
+class _Opening(_Waiter):
+    """Waits for an object to be opened. A descriptor comes with the first one of each segment, and is mapped before the next
+    answer is looked at."""
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if frame.fds:
+            fields = json.loads(frame.body)
+            _segments_of(self._session).attach(fields["segment"], fields["segment_bytes"], frame.fds[0])
+        return super().on_frame(frame)
 
 
 class Request:
@@ -310,6 +360,7 @@ class Request:
         at = 0
         results = []
         released = b""
+        trusted = self._session.is_trusted
         for _ in range(frame.count):
             (count,) = struct.unpack_from("<I", body, at)
             at += 4
@@ -322,30 +373,11 @@ class Request:
                 if encoding & _ARENA_BIT:
                     released += data
                     data = self._session.down.view(wire.references(data)[0])
-                values.append(self._decode(encoding & ~_ARENA_BIT, data))
+                values.append(decode_value(encoding & ~_ARENA_BIT, data, trusted))
             results.append(values)
         if released:
             self._session.release(released)
         return results
-
-    def _decode(self, encoding: int, data: Any) -> Any:
-        trusted = self._session.is_trusted
-        if encoding == _I64:
-            values = struct.unpack(f"<{len(data) // 8}q", data)
-            return values[0] if len(values) == 1 else list(values)
-        if encoding == _KEY:
-            return decode_key(bytes(data), trusted)
-        if encoding in wire.NUMBERS:
-            code = wire.NUMBERS[encoding]
-            values = struct.unpack(f"<{len(data) // struct.calcsize('<' + code)}{code}", data)
-            return values[0] if len(values) == 1 else list(values)
-        if encoding == wire.AS_PICKLE:
-            if not trusted:
-                raise UntrustedPickle("a value that another user pickled")
-            return payload.decode(data)
-        if encoding == wire.AS_JSON:
-            return json.loads(bytes(data))
-        return None if encoding == wire.NONE else bytes(data)
 
 
 __all__ = ["Argument", "DaemonGone", "Opened", "Request", "integer", "items", "key", "open_object", "operation", "value"]
