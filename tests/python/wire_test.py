@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import random
+import struct
 import sys
 import unittest
 
@@ -51,6 +52,49 @@ class Wire(unittest.TestCase):
             while decoder.next() is not None:
                 found += 1
         self.assertEqual(found, len(frames))
+
+    def test_store_operations(self):
+        """The extension packs and reads operations as Python does, and leaves to Python what is not small and plain."""
+        from taskpool import _native
+
+        plain = [0, 1, -1, 255, 256, -(1 << 63), (1 << 63) - 1, "", "text", "é" * 100, b"", b"bytes"]
+        for name in plain:
+            for value in [*plain, 2.5, None, True, False]:
+                with self.subTest(key=name, value=value):
+                    slowly = store._pack_operation(None, store.SET, 7, [store.key(name), store.value(value)], [])
+                    self.assertEqual(_native.pack(store.SET, 7, "kv", name, value), slowly)
+        self.assertEqual(_native.pack(store.ACQUIRE, 1, "ii", 5, -1),
+                         store._pack_operation(None, store.ACQUIRE, 1, [store.integer(5), store.integer(-1)], []))
+        for name in (1 << 70, 1.5, None, True, (1, 2), "\ud800", "x" * 1024, b"x" * 1024, [], 10 ** 30):
+            self.assertIsNone(_native.pack(store.SET, 7, "kv", name, 1), name)
+        for value in (1 << 70, (1, 2), "\ud800", 'a "quote"', "back\\slash", "line\n", "x" * 70000, b"x" * 70000, [], {}):
+            self.assertIsNone(_native.pack(store.SET, 7, "kv", 1, value), value)
+        self.assertRaises(TypeError, _native.pack, store.SET, 7, "kv", 1)
+
+        entries = {f"key {i}": i for i in range(450)}
+        batches = _native.pack_sets(store.SET, 7, entries, 200, 1 << 16)
+        self.assertEqual([count for count, _ in batches], [200, 200, 50])
+        self.assertEqual(b"".join(body for _, body in batches), b"".join(
+            store._pack_operation(None, store.SET, 7, [store.key(name), store.value(value)], []) for name, value in entries.items()))
+        large = _native.pack_sets(store.SET, 7, {i: b"x" * 40_000 for i in range(5)}, 200, 1 << 16)
+        self.assertEqual([count for count, _ in large], [2, 2, 1])
+        self.assertEqual(_native.pack_sets(store.SET, 7, {}, 200, 1 << 16), [])
+        self.assertIsNone(_native.pack_sets(store.SET, 7, {1: 1, 2: []}, 200, 1 << 16))
+
+    def test_store_results(self):
+        from taskpool import _native
+
+        def decode(encoding, data):
+            return store.decode_value(encoding, data, True)
+
+        values = [1, -5, 2.5, "text", b"bytes", None, True, (1, 2)]
+        packed = [store._pack_inline(store.value(value)) for value in values]
+        body = struct.pack("<I", len(values)) + b"".join(packed) + struct.pack("<I", 0) + struct.pack("<I", 1) + packed[0]
+        for parse in (_native.parse, store._parse):
+            self.assertEqual(parse(3, body, decode), [values, [], [1]])
+        for cut in range(len(body)):
+            self.assertRaises((ValueError, struct.error, EOFError), _native.parse, 3, body[:cut], decode)
+        self.assertRaises(ValueError, _native.parse, 1, b"\xff" * 40, decode)
 
     def test_broken_streams(self):
         for data in (wire.PREFIX.pack(wire.MAX_BODY_BYTES + 1, 0, 1, 0, 0, 0, 0, 0, 0), wire.PREFIX.pack(0, 0, 1, 0, 0, 0, 0, 0, 1)):

@@ -19,8 +19,9 @@ _TRIES = 16
 _ABSENT = object()
 
 
-def milliseconds(timeout: float | None) -> Argument:
-    return integer(FOREVER if timeout is None else max(0, int(timeout * 1000 + 0.999)))
+def milliseconds(timeout: float | None) -> int:
+    """A timeout as operations have it."""
+    return FOREVER if timeout is None else max(0, int(timeout * 1000 + 0.999))
 
 
 class StoreProxy:
@@ -50,6 +51,17 @@ class StoreProxy:
 
     def _one(self, code: int, *arguments: Argument) -> list[Any]:
         return self._opened.one(code, *arguments)
+
+    def _do(self, code: int, kinds: str, *arguments: Any) -> list[Any]:
+        """Does one operation on a key (k), values (v) and integers (i), and returns its values."""
+        opened = self._opened
+        body = store.pack(code, opened.number, kinds, *arguments)
+        if body is not None:
+            return opened.run_packed(1, body)[0]
+        return opened.one(code, *[self._argument(kind, value) for kind, value in zip(kinds, arguments)])
+
+    def _argument(self, kind: str, value: Any) -> Argument:
+        return key(value) if kind == "k" else self._value(value) if kind == "v" else integer(value)
 
     def _whole(self, read: str) -> Any:
         """What that method of the reader returns about all of the object, of one moment. Raises AskDaemon."""
@@ -199,11 +211,11 @@ class DictProxy(_Mapping):
         return found
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        self._one(store.SET, key(name), self._value(value))
+        self._do(store.SET, "kv", name, value)
 
     def __delitem__(self, name: Any) -> None:
         try:
-            self._one(store.DELETE, key(name))
+            self._do(store.DELETE, "k", name)
         except DaemonError as error:
             raise _key_error(error, name) from None
 
@@ -243,7 +255,7 @@ class DictProxy(_Mapping):
 
     def pop(self, name: Any, *default: Any) -> Any:
         try:
-            return self._one(store.POP, key(name))[0]
+            return self._do(store.POP, "k", name)[0]
         except DaemonError as error:
             if error.code == "unknown_key" and default:
                 return default[0]
@@ -257,11 +269,17 @@ class DictProxy(_Mapping):
         return name, value
 
     def setdefault(self, name: Any, default: Any = None) -> Any:
-        return self._one(store.GET_OR_SET, key(name), self._value(default))[0]
+        return self._do(store.GET_OR_SET, "kv", name, default)[0]
 
     def update(self, *content: Any, **more: Any) -> None:
         """As dict.update(). Up to 200 entries become visible at once."""
         merged = dict(*content, **more)
+        opened = self._opened
+        packed = store.pack_sets(store.SET, opened.number, merged, _BATCH, _BATCH_BYTES)
+        if packed is not None:
+            for count, body in packed:
+                opened.run_packed(count, body)
+            return
         for batch in _batches([(store.SET, (key(name), self._value(value))) for name, value in merged.items()]):
             self._opened.run(*batch)
 
@@ -284,7 +302,7 @@ class DictProxy(_Mapping):
 
     def incr(self, name: Any, by: int | float = 1) -> Any:
         """Adds to a number, in one step; what is not there counts as 0. Returns the sum."""
-        return self._one(store.INCR, key(name), store.value(by))[0]
+        return self._do(store.INCR, "kv", name, by)[0]
 
     def compare_and_set(self, name: Any, expected: Any, value: Any) -> bool:
         """Sets the entry to `value` if it is `expected`; True if it was."""
@@ -376,7 +394,7 @@ class ListProxy(StoreProxy):
             self._change(lambda content: content.__setitem__(index, value))
             return
         try:
-            self._one(store.LIST_SET, integer(index.__index__()), self._value(value))
+            self._do(store.LIST_SET, "iv", index.__index__(), value)
         except DaemonError as error:
             raise _index_error(error, "list assignment index out of range") from None
 
@@ -418,18 +436,18 @@ class ListProxy(StoreProxy):
         return self
 
     def append(self, value: Any) -> None:
-        self._one(store.LIST_APPEND, self._value(value))
+        self._do(store.LIST_APPEND, "v", value)
 
     def extend(self, values: Iterable[Any]) -> None:
         for batch in _batches([(store.LIST_APPEND, (self._value(value),)) for value in values]):
             self._opened.run(*batch)
 
     def insert(self, index: int, value: Any) -> None:
-        self._one(store.LIST_INSERT, integer(index), self._value(value))
+        self._do(store.LIST_INSERT, "iv", index, value)
 
     def pop(self, index: int = -1) -> Any:
         try:
-            return self._one(store.LIST_POP, integer(index))[0]
+            return self._do(store.LIST_POP, "i", index)[0]
         except DaemonError as error:
             raise _index_error(error, "pop index out of range") from None
 
@@ -470,6 +488,10 @@ class ArrayProxy(ListProxy):
     def _set_state(self, state: Any) -> None:
         self.__dict__["_typecode"] = state
 
+    def _do(self, code: int, kinds: str, *arguments: Any) -> list[Any]:
+        """Elements are of the array's type, whatever is given."""
+        return self._opened.one(code, *[self._argument(kind, value) for kind, value in zip(kinds, arguments)])
+
     def _value(self, value: Any) -> Argument:
         return store.value(array.array(self.__dict__["_typecode"], [value])[0])
 
@@ -494,14 +516,14 @@ class NamespaceProxy(_Mapping):
         if name.startswith("_"):
             object.__setattr__(self, name, value)
         else:
-            self._one(store.SET, key(name), self._value(value))
+            self._do(store.SET, "kv", name, value)
 
     def __delattr__(self, name: str) -> None:
         if name.startswith("_"):
             object.__delattr__(self, name)
             return
         try:
-            self._one(store.DELETE, key(name))
+            self._do(store.DELETE, "k", name)
         except DaemonError as error:
             raise AttributeError(name) if error.code == "unknown_key" else error from None
 
@@ -527,13 +549,13 @@ class ValueProxy(StoreProxy):
             return self._one(store.VALUE_GET)[0]
 
     def set(self, value: Any) -> None:
-        self._one(store.VALUE_SET, self._value(value))
+        self._do(store.VALUE_SET, "v", value)
 
     value = property(get, set)
 
     def incr(self, by: int | float = 1) -> Any:
         """Adds to it in one step; returns the sum."""
-        return self._one(store.VALUE_INCR, store.value(by))[0]
+        return self._do(store.VALUE_INCR, "v", by)[0]
 
     def compare_and_set(self, expected: Any, value: Any) -> bool:
         """Sets it to `value` if it is `expected`; True if it was."""
@@ -557,13 +579,13 @@ class QueueProxy(StoreProxy):
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         try:
-            self._one(store.QUEUE_PUT, self._value(item), milliseconds(timeout) if block else integer(0))
+            self._do(store.QUEUE_PUT, "vi", item, milliseconds(timeout) if block else 0)
         except DaemonError as error:
             raise queue.Full if error.code == "timed_out" else error from None
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         try:
-            return self._one(store.QUEUE_GET, milliseconds(timeout) if block else integer(0))[0]
+            return self._do(store.QUEUE_GET, "i", milliseconds(timeout) if block else 0)[0]
         except DaemonError as error:
             raise queue.Empty if error.code == "timed_out" else error from None
 

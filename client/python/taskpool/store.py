@@ -7,9 +7,10 @@ import pickle
 import struct
 import threading
 import weakref
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from . import client, mapping, payload, wire
+from .arena import Region
 from .client import Session
 from .errors import DaemonError, DaemonGone, UntrustedPickle, from_head
 
@@ -191,6 +192,135 @@ mapping.setup(lambda encoding, data, writer: decode_value(encoding, data, mappin
               lambda data, writer: decode_key(data, mapping.is_trusted(writer)))
 
 
+# Requests
+
+class _Waiter:
+    """Waits for the one reply to a request."""
+
+    __slots__ = ("_session", "_frame", "_error")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._frame: wire.Frame | None = None
+        self._error: BaseException | None = None
+
+    def is_done(self) -> bool:
+        return self._frame is not None or self._error is not None
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if frame.op == wire.ERROR:
+            self._error = from_head(frame.fields(), False)
+        else:
+            self._frame = frame
+        return True
+
+    def on_lost(self, error: DaemonError) -> None:
+        self._error = error
+
+    def wait(self, timeout: float | None = None) -> wire.Frame:
+        self._session.wait(self.is_done, timeout)
+        if self._error is not None:
+            raise self._error
+        assert self._frame is not None
+        return self._frame
+
+
+class Request(_Waiter):
+    """A `store` request that has been sent: operations of which all are done or none."""
+
+    __slots__ = ("_regions", "_number", "_released")
+
+    def __init__(self, session: Session, count: int, body: bytes, regions: Sequence[Region] = ()) -> None:
+        super().__init__(session)
+        self._regions = regions
+        self._released = b""
+        self._number = session.send_in_order(
+            lambda request: wire.PREFIX.pack(len(body), 0, STORE, 0, request, 0, count, 0, 0) + body, self)
+
+    def result(self) -> list[list[Any]]:
+        """What each operation returned. A wait that is interrupted is taken back: raises what interrupted it."""
+        try:
+            frame = self.wait()
+        except DaemonError:
+            self._release()
+            raise
+        except BaseException:
+            self._cancel()
+            raise
+        if self._regions:
+            self._release()
+        results = parse(frame.count, frame.body, self._decode)
+        if self._released:
+            self._session.release(self._released)
+        return results
+
+    def _release(self) -> None:
+        for region in self._regions:
+            self._session.release_up(region)
+        self._regions = ()
+
+    def _cancel(self) -> None:
+        head = {"request": self._number}
+        self._session.send(wire.encode(wire.CANCEL, head=head, request=self._session.new_request()))
+
+    def _decode(self, encoding: int, data: bytes) -> Any:
+        if not encoding & _ARENA_BIT:
+            return decode_value(encoding, data, self._session.is_trusted)
+        self._released += data
+        view = self._session.down.view(wire.references(data)[0])
+        return decode_value(encoding & ~_ARENA_BIT, view, self._session.is_trusted)
+
+
+def _pack_operation(session: Session, code: int, target: int, arguments: Sequence[Argument], regions: list[Region]) -> bytes:
+    """An operation's bytes. What is too large for a frame goes to the arena, into `regions`."""
+    parts = [_OPERATION.pack(code, len(arguments), target)]
+    for argument in arguments:
+        if argument.encoding != _ITEMS and argument.item.size > wire.MAX_INLINE_ITEM_BYTES:
+            region, memory = session.up.allocate(argument.item.size)
+            regions.append(region)
+            argument.item.write(memory)
+            parts.append(_ARGUMENT.pack(wire.REFERENCE.size, argument.encoding | _ARENA_BIT) + wire.REFERENCE.pack(*region))
+            if argument.refs:
+                refs = struct.pack(f"<{len(argument.refs)}Q", *argument.refs)
+                parts.append(_ARGUMENT.pack(len(refs), _REFS) + refs)
+        else:
+            parts.append(_pack_inline(argument))
+    return b"".join(parts)
+
+
+def _parse(count: int, body: bytes, decode: Callable[[int, bytes], Any]) -> list[list[Any]]:
+    """The values that each of `count` operations returned; `decode` makes them of encodings and bytes."""
+    at = 0
+    results = []
+    for _ in range(count):
+        (values_left,) = struct.unpack_from("<I", body, at)
+        at += 4
+        values = []
+        for _ in range(values_left):
+            size, encoding = _ARGUMENT.unpack_from(body, at)
+            at += _ARGUMENT.size
+            values.append(decode(encoding, body[at:at + size]))
+            at += size
+        results.append(values)
+    return results
+
+
+def _pack(code: int, target: int, kinds: str, *arguments: Any) -> bytes | None:
+    """An operation's bytes, if all its arguments are small and plain, else None. Kinds: k a key, v a value, i an integer."""
+    return None
+
+
+def _pack_sets(code: int, target: int, entries: dict[Any, Any], most: int, most_bytes: int) -> list[tuple[int, bytes]] | None:
+    """Operations that set the entries, in batches (how many, their bytes), if all are small and plain, else None."""
+    return None
+
+
+try:
+    from ._native import pack, pack_sets, parse  # type: ignore[import-not-found]
+except ImportError:
+    pack, pack_sets, parse = _pack, _pack_sets, _parse
+
+
 # Objects
 
 class Opened:
@@ -207,7 +337,13 @@ class Opened:
 
     def run(self, *operations: tuple[int, tuple[Argument, ...]]) -> list[list[Any]]:
         """Does the operations as one; the values that each returned. Raises DaemonError with the daemon's code."""
-        return Request(self.session, [(code, self.number, arguments) for code, arguments in operations]).result()
+        regions: list[Region] = []
+        body = b"".join([_pack_operation(self.session, code, self.number, arguments, regions) for code, arguments in operations])
+        return Request(self.session, len(operations), body, regions).result()
+
+    def run_packed(self, count: int, body: bytes) -> list[list[Any]]:
+        """The same for operations that are bytes already."""
+        return Request(self.session, count, body).result()
 
     def one(self, code: int, *arguments: Argument) -> list[Any]:
         return self.run((code, arguments))[0]
@@ -261,35 +397,6 @@ def open_object(fields: dict[str, Any], initial: Argument | None = None) -> Open
     return Opened(session, number, json.loads(frame.body))
 
 
-class _Waiter:
-    """Waits for the one reply to a request."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._frame: wire.Frame | None = None
-        self._error: BaseException | None = None
-
-    def is_done(self) -> bool:
-        return self._frame is not None or self._error is not None
-
-    def on_frame(self, frame: wire.Frame) -> bool:
-        if frame.op == wire.ERROR:
-            self._error = from_head(frame.fields(), False)
-        else:
-            self._frame = frame
-        return True
-
-    def on_lost(self, error: DaemonError) -> None:
-        self._error = error
-
-    def wait(self, timeout: float | None = None) -> wire.Frame:
-        self._session.wait(self.is_done, timeout)
-        if self._error is not None:
-            raise self._error
-        assert self._frame is not None
-        return self._frame
-
-
 def _segments_of(session: Session) -> mapping.Segments:
     if session.segments is None:
         session.segments = mapping.Segments(session.is_trusted)
@@ -305,79 +412,6 @@ class _Opening(_Waiter):
             fields = json.loads(frame.body)
             _segments_of(self._session).attach(fields["segment"], fields["segment_bytes"], frame.fds[0])
         return super().on_frame(frame)
-
-
-class Request:
-    """A `store` request that has been sent."""
-
-    def __init__(self, session: Session, operations: Sequence[tuple[int, int, Sequence[Argument]]]) -> None:
-        self._session = session
-        self._regions: list[tuple[int, int, int]] = []
-        body = b"".join([self._pack(*operation) for operation in operations])
-        self._waiter = _Waiter(session)
-        self._number = session.send_in_order(
-            lambda request: wire.encode(STORE, body=body, request=request, count=len(operations)), self._waiter)
-
-    def _pack(self, code: int, target: int, arguments: Sequence[Argument]) -> bytes:
-        parts = [_OPERATION.pack(code, len(arguments), target)]
-        for argument in arguments:
-            if argument.encoding != _ITEMS and argument.item.size > wire.MAX_INLINE_ITEM_BYTES:
-                region, memory = self._session.up.allocate(argument.item.size)
-                argument.item.write(memory)
-                self._regions.append(region)
-                parts.append(_ARGUMENT.pack(wire.REFERENCE.size, argument.encoding | _ARENA_BIT) + wire.REFERENCE.pack(*region))
-                if argument.refs:
-                    refs = struct.pack(f"<{len(argument.refs)}Q", *argument.refs)
-                    parts.append(_ARGUMENT.pack(len(refs), _REFS) + refs)
-            else:
-                parts.append(_pack_inline(argument))
-        return b"".join(parts)
-
-    def result(self) -> list[list[Any]]:
-        """What each operation returned. A wait that is interrupted is taken back: raises what interrupted it."""
-        try:
-            frame = self._waiter.wait()
-        except DaemonError:
-            self._release()
-            raise
-        except BaseException:
-            self._cancel()
-            raise
-        self._release()
-        return self._parse(frame)
-
-    def _release(self) -> None:
-        for region in self._regions:
-            self._session.release_up(region)
-        self._regions.clear()
-
-    def _cancel(self) -> None:
-        head = {"request": self._number}
-        self._session.send(wire.encode(wire.CANCEL, head=head, request=self._session.new_request()))
-
-    def _parse(self, frame: wire.Frame) -> list[list[Any]]:
-        body = frame.body
-        at = 0
-        results = []
-        released = b""
-        trusted = self._session.is_trusted
-        for _ in range(frame.count):
-            (count,) = struct.unpack_from("<I", body, at)
-            at += 4
-            values = []
-            for _ in range(count):
-                size, encoding = _ARGUMENT.unpack_from(body, at)
-                at += _ARGUMENT.size
-                data: Any = body[at:at + size]
-                at += size
-                if encoding & _ARENA_BIT:
-                    released += data
-                    data = self._session.down.view(wire.references(data)[0])
-                values.append(decode_value(encoding & ~_ARENA_BIT, data, trusted))
-            results.append(values)
-        if released:
-            self._session.release(released)
-        return results
 
 
 __all__ = ["Argument", "DaemonGone", "Opened", "Request", "integer", "items", "key", "open_object", "operation", "value"]

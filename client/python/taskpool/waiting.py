@@ -12,20 +12,18 @@ from typing import Any, Callable
 from . import store
 from .errors import DaemonError
 from .proxies import StoreProxy, milliseconds
-from .store import Argument, integer
 
 
-def _thread() -> Argument:
-    return integer(threading.get_native_id())
+_thread = threading.get_native_id  # who, in this process, holds what
 
 
 class AcquirerProxy(StoreProxy):
     """A shared lock or semaphore. What a process holds, its end releases; the next owner of a lock is warned then."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        wait = integer(0) if not blocking else milliseconds(None if timeout is None or timeout < 0 else timeout)
+        wait = 0 if not blocking else milliseconds(None if timeout is None or timeout < 0 else timeout)
         try:
-            died = self._one(store.ACQUIRE, _thread(), wait)
+            died = self._do(store.ACQUIRE, "ii", _thread(), wait)
         except DaemonError as error:
             if error.code != "timed_out":
                 raise
@@ -35,9 +33,11 @@ class AcquirerProxy(StoreProxy):
         return True
 
     def release(self, n: int = 1) -> None:
-        units = [] if n == 1 else [integer(n)]
         try:
-            self._one(store.RELEASE, _thread(), *units)
+            if n == 1:
+                self._do(store.RELEASE, "i", _thread())
+            else:
+                self._do(store.RELEASE, "ii", _thread(), n)
         except DaemonError as error:
             if error.code == "out_of_range":
                 raise ValueError("Semaphore released too many times") from None
@@ -92,7 +92,7 @@ class EventProxy(StoreProxy):
 
     def wait(self, timeout: float | None = None) -> bool:
         try:
-            self._one(store.EVENT_WAIT, milliseconds(timeout))
+            self._do(store.EVENT_WAIT, "i", milliseconds(timeout))
         except DaemonError as error:
             if error.code != "timed_out":
                 raise
@@ -110,7 +110,7 @@ class ConditionProxy(AcquirerProxy):
 
     def wait(self, timeout: float | None = None) -> bool:
         try:
-            notified, died = self._one(store.CONDITION_WAIT, _thread(), milliseconds(timeout))
+            notified, died = self._do(store.CONDITION_WAIT, "ii", _thread(), milliseconds(timeout))
         except DaemonError as error:
             if error.code == "not_owner":
                 raise RuntimeError("cannot wait on un-acquired lock") from None
@@ -138,7 +138,7 @@ class ConditionProxy(AcquirerProxy):
 
     def _notify(self, count: int) -> None:
         try:
-            self._one(store.CONDITION_NOTIFY, _thread(), integer(count))
+            self._do(store.CONDITION_NOTIFY, "ii", _thread(), count)
         except DaemonError as error:
             if error.code == "not_owner":
                 raise RuntimeError("cannot notify on un-acquired lock") from None
@@ -159,7 +159,7 @@ class BarrierProxy(StoreProxy):
     def wait(self, timeout: float | None = None) -> int:
         limit = self.__dict__["_timeout"] if timeout is None else timeout
         try:
-            place, acts = self._one(store.BARRIER_WAIT, milliseconds(limit))
+            place, acts = self._do(store.BARRIER_WAIT, "i", milliseconds(limit))
             if acts:
                 self._act()
         except DaemonError as error:
@@ -174,7 +174,7 @@ class BarrierProxy(StoreProxy):
             self.__dict__["_action"]()
             done = 1
         finally:
-            self._one(store.BARRIER_ACTED, integer(done))
+            self._do(store.BARRIER_ACTED, "i", done)
 
     def reset(self) -> None:
         self._one(store.BARRIER_RESET)
