@@ -6,6 +6,7 @@ import shutil
 import unittest
 
 import managers_test
+import queues_test
 from support import PACKAGE, Daemons
 
 PROGRAM = '''

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "_native_ring.h"
 #include "_native_store.h"
 #include "_native_sync.h"
 
@@ -239,7 +240,7 @@ static int fill(PyObject *module) {
     Py_DECREF(type);
     return -1;
   }
-  if (taskpool_add_store(module) < 0) return -1;
+  if (taskpool_add_store(module) < 0 || taskpool_add_ring(module) < 0) return -1;
   return taskpool_add_sync(module);
 }
 

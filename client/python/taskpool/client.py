@@ -122,7 +122,7 @@ class Session:
         self._driver_wanted = threading.Event()
         self._driver: threading.Thread | None = None
         self._driver_lock = threading.Lock()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # wakes the driver while it reads
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # type: ignore[attr-defined]  # wakes the driver while it reads
         self._poll_in = select.poll()
         self._poll_in.register(self._wake, select.POLLIN)
         self._poll_in.register(self._fileno, select.POLLIN)
@@ -279,7 +279,7 @@ class Session:
             if self._driver_wanted.is_set() and threading.current_thread() is self._driver:
                 self._driver_wanted.clear()
                 try:
-                    os.eventfd_read(self._wake)
+                    os.eventfd_read(self._wake)  # type: ignore[attr-defined]
                 except BlockingIOError:
                     pass
         return True
@@ -435,7 +435,7 @@ class Session:
         if not self._driver_wanted.is_set():
             self._driver_wanted.set()
         if self._leader and self._driver is not None and self._leader == self._driver.ident:
-            os.eventfd_write(self._wake, 1)
+            os.eventfd_write(self._wake, 1)  # type: ignore[attr-defined]
 
     def _drive(self) -> None:
         poll = select.poll()  # of this thread: a leader may begin to poll meanwhile, and an object serves one at a time

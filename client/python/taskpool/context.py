@@ -6,7 +6,7 @@ from multiprocessing.context import (AuthenticationError, BaseContext, BufferToo
                                      assert_spawning, get_spawning_popen, reduction, set_spawning_popen)
 from typing import Any, Callable, Iterable
 
-from . import process, synchronize
+from . import process, queues, synchronize
 from .pool import Pool as PoolType
 
 __all__ = ["AuthenticationError", "BaseContext", "BufferTooShort", "Process", "ProcessError", "TaskpoolContext",
@@ -57,6 +57,14 @@ class TaskpoolContext(BaseContext):
     def Barrier(self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None) -> Any:
         """Returns a barrier object."""
         return synchronize.Barrier(parties, action, timeout, ctx=self)
+
+    def Queue(self, maxsize: int = 0) -> Any:
+        """Returns a queue object."""
+        return queues.Queue(maxsize, ctx=self)
+
+    def JoinableQueue(self, maxsize: int = 0) -> Any:
+        """Returns a queue object whose items are said to be done."""
+        return queues.JoinableQueue(maxsize, ctx=self)
 
     def Manager(self, nested: bool = False) -> Any:
         """Returns a manager, which makes shared objects in the daemon's store."""

@@ -136,9 +136,9 @@ def from_head(head: dict[str, Any], trusted: bool) -> BaseException:
     if code == "task_failed" and fields.get("type"):
         detail = f"{fields['type']}: {detail}"
     if code == "not_encodable" and "type" in fields:
-        error = MaybeEncodingError("", "")  # type: ignore[misc]
-        error.exc, error.value = fields["type"], detail
-        return error
+        not_encodable = MaybeEncodingError("", "")
+        not_encodable.exc, not_encodable.value = fields["type"], detail
+        return not_encodable
     kind = _CLASSES.get(code, DaemonError)
     return with_traceback(kind(detail, code, **fields), str(fields.get("traceback", "")))
 

@@ -581,13 +581,13 @@ class QueueProxy(StoreProxy):
         try:
             self._do(store.QUEUE_PUT, "vi", item, milliseconds(timeout) if block else 0)
         except DaemonError as error:
-            raise queue.Full if error.code == "timed_out" else error from None
+            raise queue.Full() if error.code == "timed_out" else error from None
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         try:
             return self._do(store.QUEUE_GET, "i", milliseconds(timeout) if block else 0)[0]
         except DaemonError as error:
-            raise queue.Empty if error.code == "timed_out" else error from None
+            raise queue.Empty() if error.code == "timed_out" else error from None
 
     def put_nowait(self, item: Any) -> None:
         self.put(item, False)

@@ -386,7 +386,8 @@ class Reader:
         return self._list_item(count - back) if back <= count else None
 
     def _list_items(self) -> list[_Entry]:
-        root, found = self._root(), []
+        root = self._root()
+        found: list[_Entry] = []
         while root and (leaf := self._leaf(root, len(found))) is not None:
             at, size, first = leaf
             for reference in self._words[at + first:at + size].tolist():

@@ -29,7 +29,7 @@ _PLACE_BYTES = 64
 _LOOK_SECONDS = 0.1
 
 
-class _Memory:
+class Memory:
     """Shared bytes, which go with the last process that has them. Places in them are handed out once and never again: another
     process may still use what is forgotten here."""
 
@@ -56,11 +56,11 @@ class _Memory:
         return _open_memory, (reduction.DupFd(self.fd), self.size)
 
 
-def _open_memory(passed: Any, size: int) -> _Memory:
-    return _Memory(passed.detach(), size)
+def _open_memory(passed: Any, size: int) -> Memory:
+    return Memory(passed.detach(), size)
 
 
-_current: _Memory | None = None
+_current: Memory | None = None
 _lock = threading.Lock()
 
 
@@ -72,16 +72,16 @@ def _forget_after_fork() -> None:
 os.register_at_fork(after_in_child=_forget_after_fork)
 
 
-def _take(size: int = _PLACE_BYTES) -> tuple[_Memory, int]:
+def _take(size: int = _PLACE_BYTES) -> tuple[Memory, int]:
     """A new place of zeros."""
     global _current
     rounded = -(-size // _PLACE_BYTES) * _PLACE_BYTES
     with _lock:
         if rounded > _MEMORY_BYTES:
-            return _Memory(size=-(-rounded // mmap.PAGESIZE) * mmap.PAGESIZE), 0
+            return Memory(size=-(-rounded // mmap.PAGESIZE) * mmap.PAGESIZE), 0
         offset = None if _current is None else _current.take(rounded)
         if offset is None:
-            _current = _Memory()
+            _current = Memory()
             offset = _current.take(rounded)
         assert _current is not None and offset is not None
         return _current, offset
@@ -96,7 +96,7 @@ if _native is not None:
     class _LockBase(_native.Lock):
         _recursive = False
 
-        def __new__(cls, *, ctx: Any = None, _place: tuple[_Memory, int] | None = None) -> Any:
+        def __new__(cls, *, ctx: Any = None, _place: tuple[Memory, int] | None = None) -> Any:
             memory, offset = _place or _take()
             self = super().__new__(cls, memory.map, offset, cls._recursive)
             self._place = (memory, offset)
@@ -137,7 +137,7 @@ if _native is not None:
     class Semaphore(_native.Semaphore):
         """A semaphore."""
 
-        def __new__(cls, value: int = 1, *, ctx: Any = None, _place: tuple[_Memory, int] | None = None) -> Any:
+        def __new__(cls, value: int = 1, *, ctx: Any = None, _place: tuple[Memory, int] | None = None) -> Any:
             memory, offset = _place or _take()
             self = super().__new__(cls, memory.map, offset)
             self._place = (memory, offset)
@@ -186,7 +186,7 @@ if _native is not None:
     class _Signal(_native.Signal):
         """Counts how often something happened; others wait for the next time."""
 
-        def __new__(cls, place: tuple[_Memory, int] | None = None) -> Any:
+        def __new__(cls, place: tuple[Memory, int] | None = None) -> Any:
             memory, offset = place or _take()
             self = super().__new__(cls, memory.map, offset)
             self._place = (memory, offset)
@@ -202,7 +202,7 @@ if _native is not None:
         def __reduce__(self) -> Any:
             return _Signal, (self._place,)
 
-    def _rebuild(kind: Any, memory: _Memory, offset: int) -> Any:
+    def _rebuild(kind: Any, memory: Memory, offset: int) -> Any:
         return kind(_place=(memory, offset))
 
     class Condition:

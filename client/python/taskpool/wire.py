@@ -136,4 +136,4 @@ def references(body: bytes) -> list[tuple[int, int, int]]:
     """The (segment, offset, bytes) of a body in an arena. Raises BrokenStream."""
     if len(body) % REFERENCE.size:
         raise BrokenStream("references: the body is not a list of them")
-    return list(REFERENCE.iter_unpack(body))
+    return [(segment, offset, size) for segment, offset, size in REFERENCE.iter_unpack(body)]

@@ -253,7 +253,7 @@ def take_streams(stdio: list[int]) -> None:
     sys.stdin = open(0, closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr, attr-defined]
 
 
 def main() -> int:
