@@ -24,6 +24,10 @@ constexpr std::chrono::milliseconds kLongestBackOff = 10s;
 constexpr auto kStopGrace = 2s;
 /// Failures in a row after which a session's pool without a worker gives up: its session would wait for nothing.
 constexpr std::uint32_t kMostFailures = 4;
+/// Workers that a zygote is asked for at a time by one pool, before it has any and then: the first ones take work while others are
+/// being forked, and another pool's first worker waits behind no more than these.
+constexpr std::uint32_t kMostForking = 4;
+constexpr std::uint32_t kMoreForking = 2;
 /// How often a worker's resident size is looked at.
 constexpr auto kMemoryCheck = 100ms;
 /// Above the zygote's, which is above the supervisor's: when memory runs out, a worker goes first.
@@ -143,7 +147,9 @@ void Pool::top_up() {
     return;
   }
   if (current_->state() != Zygote::State::ready) return;
-  for (auto alive = serving(); alive < target_; ++alive) fork_one();
+  auto most = workers_.empty() ? kMostForking : kMoreForking;
+  if (config_.once) most = target_;  // they are asked for once
+  for (auto alive = serving(); alive < target_ && forking_ < most && !retry_at_; ++alive) fork_one();
   retire_surplus();
   if (config_.once) {
     forked_once_ = true;
@@ -237,8 +243,11 @@ std::vector<queue::Job*> Pool::open_jobs() {
 
 void Pool::tell_closed() {
   if (!closing_) return;
-  if (!has_work() && !workers_.empty())
+  if (!has_work()) {
     for (const auto& worker : std::vector{workers_}) advance(*worker, WorkerEvent::stop_asked);
+    forking_ = 0;  // a worker that comes yet finds its channel closed; it may be long in coming, behind a main module
+    tokens_.clear();
+  }
   if (!is_closed()) return;
   services_.turn.end_later();  // at which closed pools are forgotten
   retry_at_.reset();
@@ -298,6 +307,7 @@ void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd
   tokens_.erase(token);
   workers_.push_back(worker);
   worker->watch(worker, shared_from_this());
+  top_up();
 }
 
 void Pool::on_fork_failed(const ForkFailed& failure) {

@@ -247,14 +247,12 @@ if __name__ == "__main__":
     pool.terminate()
     pool.join()
     pool = Pool(2)
-    print(pool.map(square, range(4)))
-    for _ in range(100):
-        try:
-            while True:
-                pool.map(square, range(100), chunksize=1)
-        except KeyboardInterrupt:
-            print("again", flush=True)
-            break
+    try:
+        print(pool.map(square, range(4)), flush=True)
+        while True:
+            pool.map(square, range(100), chunksize=1)
+    except KeyboardInterrupt:
+        print("again", flush=True)
     print(pool.map(square, range(4)))
 ''', start_new_session=True)
         self.assertEqual(process.stdout.readline(), "waiting\n")

@@ -20,14 +20,13 @@ import time
 from _signal import pthread_sigmask  # without the names that signal's own makes of the old mask, each time
 from typing import Any, Callable, Protocol, Sequence
 
-from . import autostart, wire
+from . import autostart, fd_passing, wire
 from .arena import DownArena, Region, UpArena
 from .errors import DaemonError, DaemonGone, OutcomeUnknown, TaskTimeout, from_head
 
 #: How long a client waits for a daemon that is starting, in seconds.
 CONNECT_TIMEOUT = 30.0
 _READ_BYTES = 1 << 16
-_ANCILLARY = socket.CMSG_SPACE(32 * array.array("i").itemsize)
 #: Frames that follow each other closely are sent together: when there are so many bytes, or after so many seconds.
 _BATCH_BYTES = 1 << 15
 _BATCH_SECONDS = 0.001
@@ -318,19 +317,13 @@ class Session:
     def _receive(self) -> None:
         want = max(_READ_BYTES, self._decoder.missing())
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(want, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            data, fds = fd_passing.receive(self._socket, want)
         except BlockingIOError:
             return
         except OSError as error:
             return self._break(str(error))
         if not data:
             return self._break("the daemon closed the connection")
-        fds: Sequence[int] = ()
-        for level, kind, passed in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                numbers = array.array("i")
-                numbers.frombytes(passed[:len(passed) - len(passed) % numbers.itemsize])
-                fds = [*fds, *numbers]
         decoder, handlers = self._decoder, self._handlers
         try:
             decoder.feed(data, fds)

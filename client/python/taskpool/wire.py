@@ -68,6 +68,16 @@ def encode(op: int, *, head: dict[str, Any] | None = None, body: bytes = b"", fl
     return PREFIX.pack(len(body), len(text), op, flags, request, target, count, encoding, fds) + text + body
 
 
+def decode(data: bytes) -> Frame:
+    """The one frame that the bytes are. Raises BrokenStream."""
+    decoder = Decoder()
+    decoder.feed(data)
+    frame = decoder.next()
+    if frame is None:
+        raise BrokenStream("half a frame")
+    return frame
+
+
 class Decoder:
     """Cuts a stream into frames; any split of it is fine."""
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import array
+import contextlib
 import io
+import json
 import os
 import pickle
 import socket
 import struct
 import sys
 from multiprocessing import context, process, reduction, spawn, util
-from typing import Any
+from typing import Any, Iterator, Sequence
 
-from .. import logs, names
+from .. import fd_passing, logs, names
 
-#: The message's bytes: for a pool; for a process, whose first descriptor is where it tells of its birth.
+#: What the message's bytes begin with: for a pool; for a process, whose first descriptor is where it tells of its birth.
 _POOL, _PROCESS = b"pool", b"proc"
+_MESSAGE = struct.Struct("<4sII")  # one of those, bytes of the first pickle, pid of the program
 _PID = struct.Struct("<I")
 _MOST_FDS = 250  # of one message; the kernel takes 253
 
@@ -24,11 +26,13 @@ class Passed:
     """A descriptor inside a pickle: its number in the message. Has the interface of multiprocessing's DupFd."""
 
     arrived: list[int] = []
+    taken: set[int] = set()
 
     def __init__(self, index: int) -> None:
         self._index = index
 
     def detach(self) -> int:
+        Passed.taken.add(self._index)
         return Passed.arrived[self._index]
 
 
@@ -65,6 +69,7 @@ def write(preparation: dict[str, Any], content: Any, birth: int | None = None) -
     context.set_spawning_popen(collector)  # type: ignore[arg-type]
     try:
         reduction.dump(preparation, out)
+        prepared_bytes = out.tell()
         _dump(content, out)
     finally:
         context.set_spawning_popen(None)
@@ -75,7 +80,8 @@ def write(preparation: dict[str, Any], content: Any, birth: int | None = None) -
     try:
         with open(memory, "wb", closefd=False) as file:
             file.write(out.getbuffer())
-        socket.send_fds(ours, [_POOL if birth is None else _PROCESS], [memory, *collector.fds])
+        message = _MESSAGE.pack(_POOL if birth is None else _PROCESS, prepared_bytes, os.getpid())
+        socket.send_fds(ours, [message], [memory, *collector.fds])
         return theirs.detach()
     finally:
         ours.close()
@@ -123,40 +129,89 @@ def preparation_data(name: str) -> dict[str, Any]:
     return data
 
 
-def read(setup: int, environment: dict[str, str]) -> Any:
-    """In the worker: prepares the process and returns the content. `environment` is added to the client's. Raises whatever
-    the client's main module raises when it is imported."""
-    with socket.socket(fileno=setup) as end:
-        room = socket.CMSG_SPACE(253 * array.array("i").itemsize)
-        word, ancillary, _, _ = end.recvmsg(len(_POOL), room, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
-    for level, kind, passed in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(passed)
-    if word not in (_POOL, _PROCESS) or not fds:
-        raise ValueError("the pool's setup is not one of this runtime")
-    Passed.arrived = list(fds[1:])
-    if word == _PROCESS:
-        tell_birth(Passed.arrived[0])
-    with open(os.dup(fds[0]), "rb") as file:
-        os.close(fds[0])
-        file.seek(0)
-        data = file.read()
-    stream = io.BytesIO(data)
-    current = process.current_process()
-    current._inheriting = True  # type: ignore[attr-defined]  # so that a main module without a guard is told so
-    try:
-        preparation = pickle.load(stream)
+class Setup:
+    """A setup as a worker, or a template, has received it. Owns its descriptors."""
+
+    def __init__(self, message: bytes, fds: Sequence[int]) -> None:
+        word, self._prepared_bytes, self.client = _MESSAGE.unpack(message)
+        self.is_pool = word == _POOL
+        self._memory, *self.passed = fds
+
+    def key(self, fields: dict[str, Any]) -> bytes:
+        """What makes two pools able to share a template: the program and its state, and what `fork` says of the process."""
+        said = json.dumps([fields.get(name) for name in ("environment", "cwd", "socket")]).encode()
+        return os.pread(self._memory, self._prepared_bytes, 0) + said
+
+    def prepare(self, environment: dict[str, str]) -> None:
+        """Makes this process one of the program's; `environment` is added to the program's. Raises whatever the program's main
+        module raises when it is imported."""
+        self._claim_passed()
+        preparation = pickle.loads(os.pread(self._memory, self._prepared_bytes, 0))
         os.environ.clear()
         os.environ.update(preparation.pop("environment"))
         os.environ.update(environment)
         _set_parent(*preparation.pop("parent"))
         log, log_level = preparation.pop("log")
-        spawn.prepare(preparation)
+        with _inheriting():
+            spawn.prepare(preparation)
         logs.install(log.detach(), log_level)
-        return pickle.load(stream)
+
+    def content(self) -> Any:
+        """What the worker is for. Closes what it has no use for. Raises what unpickling raises."""
+        self._claim_passed()
+        content_bytes = os.fstat(self._memory).st_size - self._prepared_bytes
+        with _inheriting():
+            content = pickle.loads(os.pread(self._memory, content_bytes, self._prepared_bytes))
+        self.close()
+        return content
+
+    def take(self, index: int) -> None:
+        """That descriptor is somebody else's from now on."""
+        self._claim_passed()
+        Passed.taken.add(index)
+
+    def _claim_passed(self) -> None:
+        if Passed.arrived is not self.passed:
+            Passed.arrived, Passed.taken = self.passed, set()
+
+    def close(self) -> None:
+        """Closes the descriptors that nothing took."""
+        taken = Passed.taken if Passed.arrived is self.passed else ()
+        for fd in (self._memory, *(fd for index, fd in enumerate(self.passed) if index not in taken)):
+            os.close(fd)
+
+
+def look(setup: int) -> Setup:
+    """The setup that waits in that socket. Raises ValueError for one that is not of this runtime."""
+    with socket.socket(fileno=os.dup(setup)) as end:
+        message, fds = fd_passing.receive(end, _MESSAGE.size, _MOST_FDS + 1, socket.MSG_PEEK)
+    if len(message) != _MESSAGE.size or message[:4] not in (_POOL, _PROCESS) or not fds:
+        raise ValueError("the pool's setup is not one of this runtime")
+    return Setup(message, fds)
+
+
+@contextlib.contextmanager
+def _inheriting() -> Iterator[None]:
+    """So that a main module without a guard is told so."""
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        yield
     finally:
         del current._inheriting  # type: ignore[attr-defined]
+
+
+def read(setup: int, environment: dict[str, str], is_prepared: bool) -> Any:
+    """In the worker: prepares the process, if that was not done by its template, and returns the content. Closes `setup`. Raises
+    whatever the client's main module raises when it is imported."""
+    found = look(setup)
+    os.close(setup)
+    if not found.is_pool:
+        found.take(0)
+        tell_birth(found.passed[0])
+    if not is_prepared:
+        found.prepare(environment)
+    return found.content()
 
 
 def tell_birth(fd: int) -> None:

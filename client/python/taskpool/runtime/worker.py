@@ -20,7 +20,7 @@ import traceback
 from multiprocessing import process, util
 from typing import Any, Callable, NoReturn, Sequence
 
-from .. import names, payload, wire
+from .. import fd_passing, names, payload, wire
 from ..errors import MaybeEncodingError
 from . import page, setup
 
@@ -120,13 +120,9 @@ class Worker:
 
     def _read(self) -> bool:
         try:
-            data, ancillary, _, _ = self._channel.recvmsg(1 << 16, socket.CMSG_SPACE(32 * 4), socket.MSG_CMSG_CLOEXEC)
+            data, fds = fd_passing.receive(self._channel, 1 << 16)
         except ConnectionError:
             self._lost()
-        fds = array.array("i")
-        for level, kind, passed in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(passed)
         self._decoder.feed(data, fds)
         return bool(data)
 
@@ -437,12 +433,12 @@ def _settle(fields: dict[str, Any]) -> dict[str, str]:
     return environment
 
 
-def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None) -> None:
+def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None, is_prepared: bool) -> None:
     environment = _settle(fields)
     name = f"PoolWorker-{fields['worker']}"
     process.current_process().name = name
     if setup_fd is not None:
-        content = setup.read(setup_fd, environment)
+        content = setup.read(setup_fd, environment, is_prepared)
         process.current_process().name = name
         if "process" in content:
             worker._process = content["process"]
@@ -454,13 +450,15 @@ def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None) ->
 
 
 def run_worker(channel: socket.socket, shared: mmap.mmap, fields: dict[str, Any], setup_fd: int | None,
-               listed: Sequence[str] = ()) -> int:
-    """Runs tasks until the supervisor closes the channel. Returns the process's exit code."""
+               listed: Sequence[str] = (), is_prepared: bool = False) -> int:
+    """Runs tasks until the supervisor closes the channel. `is_prepared`: the process is a fork of one that has imported the
+    client's main module. Returns the process's exit code."""
     worker = Worker(channel, shared, fields.get("task_prefix", ""))
     worker.list_functions(listed)
-    atexit._clear()
+    if not is_prepared:  # else what is there is the main module's
+        atexit._clear()
     try:
-        _initialize(worker, fields, setup_fd)
+        _initialize(worker, fields, setup_fd, is_prepared)
     except BaseException as error:
         detail = f"{type(error).__name__}: {error}"[:2000]
         worker.send(wire.encode(wire.WORKER_FAILED, head={"detail": detail, "traceback": describe(error)[-10_000:]}))

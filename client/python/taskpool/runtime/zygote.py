@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import array
+import _signal
 import fcntl
 import gc
 import importlib
@@ -14,10 +14,11 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any, NoReturn, Sequence
+from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals  # signal's own make names of numbers, each time
+from typing import Any, Callable, Sequence
 
-from .. import wire
-from . import page
+from .. import fd_passing, wire
+from . import page, setup, template
 
 try:
     from .. import _native  # type: ignore[attr-defined]
@@ -30,41 +31,49 @@ _MOST_LISTED = 4096  # kMaxListed
 #: Where a worker's channel goes: above the numbers that a task's own files get.
 _LEAST_CHANNEL_FD = 200
 _EXIT_START_FAILED = 1
+_SIGNALS = valid_signals()
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-class Zygote:
+class Forker:
+    """A process that forks a worker each time it is asked, and tells of each one's end."""
+
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._decoder = wire.Decoder()
         self._workers: dict[int, tuple[int, int]] = {}  # pidfd: (worker, pid)
         self._listed: list[str] = []
+        self._is_prepared = False  # workers find the client's main module imported
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
     def run(self) -> int:
         """Serves until the control channel closes; the exit code."""
         while True:
-            for fd, _ in self._poll.poll():
+            for fd, _ in self._poll.poll(self._patience_ms()):
                 if fd in self._workers:
                     self._report_exit(fd)
+                elif fd != self._control.fileno():
+                    self._on_readable(fd)
                 elif not self._receive():
                     return 0
             while (frame := self._decoder.next()) is not None:
-                if frame.op == wire.START:
-                    if not self._start(frame.fields()):
-                        return 1
-                elif frame.op == wire.FORK:
+                if frame.op == wire.FORK:
                     self._fork(frame)
-                else:
-                    raise wire.BrokenStream(f"op {frame.op}: not for a zygote")
+                elif not self._on_frame(frame):
+                    return 1
+
+    def _patience_ms(self) -> int | None:
+        return None
+
+    def _on_readable(self, fd: int) -> None:
+        raise NotImplementedError
+
+    def _on_frame(self, frame: wire.Frame) -> bool:
+        raise wire.BrokenStream(f"op {frame.op}: not for this process")
 
     def _receive(self) -> bool:
-        data, ancillary, _, _ = self._control.recvmsg(1 << 16, socket.CMSG_SPACE(32 * 4), socket.MSG_CMSG_CLOEXEC)
-        fds = array.array("i")
-        for level, kind, passed in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(passed)
+        data, fds = fd_passing.receive(self._control, 1 << 16)
         self._decoder.feed(data, fds)
         return bool(data)
 
@@ -74,6 +83,109 @@ class Zygote:
             sent = socket.send_fds(self._control, [data], list(fds))
             data = data[sent:]
         self._control.sendall(data)
+
+    def _fork(self, frame: wire.Frame) -> None:
+        fields = frame.fields()
+        try:
+            self._fork_for(template.Request(fields, frame.fds))
+        except (OSError, ValueError) as error:
+            self._send(wire.FORK_FAILED, {"worker": fields["worker"], "detail": str(error)})
+        finally:
+            for fd in frame.fds:
+                os.close(fd)
+
+    def _fork_for(self, request: template.Request) -> None:
+        self._fork_worker(request.fields, list(request.fds))
+
+    def _fork_worker(self, fields: dict[str, Any], fds: list[int]) -> None:
+        memory, shared = make_page()
+        channel, worker_end = socket.socketpair()
+        try:
+            pid = self._fork_into(lambda: self._be_worker(fields, fds, worker_end, shared, (memory, channel.fileno())))
+            pidfd = os.pidfd_open(pid)
+            self._workers[pidfd] = (fields["worker"], pid)
+            self._poll.register(pidfd, select.POLLIN)
+            self._send(wire.FORKED, {"worker": fields["worker"], "pid": pid}, (channel.fileno(), pidfd, memory))
+        finally:
+            os.close(memory)
+            channel.close()
+            worker_end.close()
+
+    def _fork_into(self, life: Callable[[], int]) -> int:
+        """The pid of a child whose life is that, and whose exit code is what that returns."""
+        parent = os.getpid()
+        blocked = pthread_sigmask(SIG_BLOCK, _SIGNALS)
+        pid = os.fork()
+        if pid != 0:
+            pthread_sigmask(SIG_SETMASK, blocked)
+            return pid
+        code = _EXIT_START_FAILED
+        try:
+            set_parent_death_signal()
+            if os.getppid() != parent:  # it died before that took hold
+                os._exit(_EXIT_START_FAILED)
+            self._close_own()
+            code = life()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _close_own(self) -> None:
+        """In the child: closes what is this process's alone."""
+        self._control.close()
+        for pidfd in self._workers:
+            os.close(pidfd)
+        self._workers.clear()
+
+    def _be_worker(self, fields: dict[str, Any], fds: list[int], end: socket.socket, shared: Any,
+                   unwanted: Sequence[int]) -> int:
+        """The life of a worker, in the child."""
+        for fd in unwanted:
+            os.close(fd)
+        setup = fds.pop() if fields.get("setup") else None
+        high = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, _LEAST_CHANNEL_FD)
+        end.close()
+        take_descriptors(fds)
+        if self._is_prepared:
+            pthread_sigmask(SIG_SETMASK, ())
+        else:
+            take_streams()
+            reset_signals()
+        from .worker import run_worker
+
+        return run_worker(socket.socket(fileno=high), shared, fields, setup, self._listed, self._is_prepared)
+
+    def _report_exit(self, pidfd: int) -> None:
+        worker, pid = self._workers.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        head: dict[str, Any] = {"worker": worker, "pid": pid}
+        try:
+            _, status, used = os.wait4(pid, 0)
+        except ChildProcessError:  # a module has reaped it
+            head["exit_code"] = -1
+        else:
+            if os.WIFSIGNALED(status):
+                head["signal"] = os.WTERMSIG(status)
+            elif os.WEXITSTATUS(status):
+                head["exit_code"] = os.WEXITSTATUS(status)
+            head["user_us"], head["system_us"] = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6)
+            head["max_rss_bytes"] = used.ru_maxrss * 1024
+        self._send(wire.EXITED, head)
+
+
+class Zygote(Forker):
+    """Forks workers itself, or has templates do so."""
+
+    def __init__(self, control: socket.socket) -> None:
+        super().__init__(control)
+        self._templates = template.Templates(self._start_template, self._poll)
+
+    def _on_frame(self, frame: wire.Frame) -> bool:
+        if frame.op != wire.START:
+            raise wire.BrokenStream(f"op {frame.op}: not for a zygote")
+        return self._start(frame.fields())
 
     def _start(self, fields: dict[str, Any]) -> bool:
         functions = []
@@ -94,78 +206,60 @@ class Zygote:
         self._control.sendall(ready_frame(head))
         return True
 
-    def _fork(self, frame: wire.Frame) -> None:
-        fields = frame.fields()
+    def _fork_for(self, request: template.Request) -> None:
+        if not self._templates.ask(request):
+            super()._fork_for(request)
+
+    def _patience_ms(self) -> int | None:
+        self._templates.end_idle()
+        return self._templates.patience_ms()
+
+    def _on_readable(self, fd: int) -> None:
+        unasked, orphans = self._templates.on_readable(fd, self._pass_on)
+        for worker, pid in orphans.items():
+            self._send(wire.EXITED, {"worker": worker, "pid": pid, "signal": int(signal.SIGKILL)})
+        for request in unasked:
+            try:
+                self._fork_worker(request.fields, list(request.fds))
+            except OSError as error:
+                self._send(wire.FORK_FAILED, {"worker": request.fields["worker"], "detail": str(error)})
+            finally:
+                request.close()
+
+    def _pass_on(self, frame: wire.Frame) -> None:
+        self._send(frame.op, frame.fields(), frame.fds)
+        for fd in frame.fds:
+            os.close(fd)
+
+    def _start_template(self, key: bytes, found: setup.Setup, request: template.Request) -> template.Template:
+        ours, theirs = socket.socketpair()
         try:
-            self._fork_worker(fields, list(frame.fds))
-        except OSError as error:
-            self._send(wire.FORK_FAILED, {"worker": fields["worker"], "detail": str(error)})
+            pid = self._fork_into(lambda: self._be_template(found, request, theirs, ours.fileno()))
         finally:
-            for fd in frame.fds:
-                os.close(fd)
+            theirs.close()
+        return template.Template(key, ours, pid, setup.parent_sentinel(found.client))
 
-    def _fork_worker(self, fields: dict[str, Any], fds: list[int]) -> None:
-        memory, shared = make_page()
-        channel, worker_end = socket.socketpair()
-        try:
-            zygote = os.getpid()
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            pid = os.fork()
-            if pid == 0:
-                os.close(memory)
-                channel.close()
-                self._be_worker(zygote, fields, fds, worker_end, shared)
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            pidfd = os.pidfd_open(pid)
-            self._workers[pidfd] = (fields["worker"], pid)
-            self._poll.register(pidfd, select.POLLIN)
-            self._send(wire.FORKED, {"worker": fields["worker"], "pid": pid}, (channel.fileno(), pidfd, memory))
-        finally:
-            os.close(memory)
-            channel.close()
-            worker_end.close()
+    def _close_own(self) -> None:
+        super()._close_own()
+        self._templates.close_all()
 
-    def _be_worker(self, zygote: int, fields: dict[str, Any], fds: list[int], end: socket.socket, shared: Any) -> NoReturn:
-        """The life of a worker, in the child."""
-        code = _EXIT_START_FAILED
-        try:
-            set_parent_death_signal()
-            if os.getppid() != zygote:  # it died before that took hold
-                os._exit(_EXIT_START_FAILED)
-            self._control.close()
-            for pidfd in self._workers:
-                os.close(pidfd)
-            self._workers.clear()
-            setup = fds.pop() if fields.get("setup") else None
-            high = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, _LEAST_CHANNEL_FD)
-            end.close()
-            take_streams(fds)
-            reset_signals()
-            from .worker import run_worker
-
-            code = run_worker(socket.socket(fileno=high), shared, fields, setup, self._listed)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-
-    def _report_exit(self, pidfd: int) -> None:
-        worker, pid = self._workers.pop(pidfd)
-        self._poll.unregister(pidfd)
-        os.close(pidfd)
-        head: dict[str, Any] = {"worker": worker, "pid": pid}
-        try:
-            _, status, used = os.wait4(pid, 0)
-        except ChildProcessError:  # a module has reaped it
-            head["exit_code"] = -1
-        else:
-            if os.WIFSIGNALED(status):
-                head["signal"] = os.WTERMSIG(status)
-            elif os.WEXITSTATUS(status):
-                head["exit_code"] = os.WEXITSTATUS(status)
-            head["user_us"], head["system_us"] = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6)
-            head["max_rss_bytes"] = used.ru_maxrss * 1024
-        self._send(wire.EXITED, head)
+    def _be_template(self, found: setup.Setup, request: template.Request, end: socket.socket, unwanted: int) -> int:
+        """The life of a template, in the child."""
+        os.close(unwanted)
+        *streams, pool = request.fds
+        os.close(pool)
+        take_descriptors(streams)
+        take_streams()
+        reset_signals()
+        wrong = template.load(found, request.fields)
+        found.close()
+        forker = Forker(end)
+        forker._is_prepared, forker._listed = True, self._listed
+        if wrong:
+            forker._send(wire.START_FAILED, {"detail": wrong})
+            return 0
+        forker._send(wire.READY, {})
+        return forker.run()
 
 
 def ready_frame(head: dict[str, Any]) -> bytes:
@@ -234,22 +328,26 @@ def set_parent_death_signal() -> None:
 
 def reset_signals() -> None:
     """The actions and the mask that a Python program starts with."""
-    for number in signal.valid_signals():
+    for number in _SIGNALS:
         if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
             try:
-                signal.signal(number, signal.SIG_DFL)
+                _signal.signal(number, _signal.SIG_DFL)
             except (OSError, ValueError):  # one that has no action, or that the C library keeps for itself
                 pass
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    pthread_sigmask(SIG_SETMASK, ())
 
 
-def take_streams(stdio: list[int]) -> None:
-    """Makes the descriptors the standard streams, and Python's streams line by line: what a task printed is seen even if its
-    worker is killed later."""
+def take_descriptors(stdio: Sequence[int]) -> None:
+    """Makes the descriptors the standard ones."""
     for number, fd in enumerate(stdio):
         os.dup2(fd, number)
         os.close(fd)
+
+
+def take_streams() -> None:
+    """Makes Python's streams those of the standard descriptors, and its output appear line by line: what a task printed is seen even
+    if its worker is killed later."""
     sys.stdin = open(0, closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
