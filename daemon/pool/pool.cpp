@@ -24,8 +24,8 @@ constexpr std::chrono::milliseconds kLongestBackOff = 10s;
 constexpr auto kStopGrace = 2s;
 /// Failures in a row after which a session's pool without a worker gives up: its session would wait for nothing.
 constexpr std::uint32_t kMostFailures = 4;
-/// Workers that a zygote is asked for at a time by one pool, before it has any and then: the first ones take work while others are
-/// being forked, and another pool's first worker waits behind no more than these.
+/// Workers that a zygote is asked for at a time by one pool, before it has any and then: the first ones take work while
+/// others are being forked, and another pool's first worker waits behind no more than these.
 constexpr std::uint32_t kMostForking = 4;
 constexpr std::uint32_t kMoreForking = 2;
 /// How often a worker's resident size is looked at.
@@ -40,8 +40,8 @@ std::uint32_t worker_target(const PoolConfig& config) {
 std::string describe_exit(const Worker& worker, const std::optional<Exited>& exited) {
   const auto who = fmt::format("worker {} (pid {}) died", worker.number(), worker.pid());
   if (!exited) return who;
-  return who + ": " + os::describe({.code = static_cast<int>(exited->exit_code),
-                                    .signal = static_cast<int>(exited->signal)});
+  return who + ": " +
+         os::describe({.code = static_cast<int>(exited->exit_code), .signal = static_cast<int>(exited->signal)});
 }
 
 }  // namespace
@@ -255,8 +255,8 @@ void Pool::tell_closed() {
 }
 
 std::shared_ptr<Worker> Pool::find_worker(std::uint32_t number) const {
-  const auto found = std::find_if(workers_.begin(), workers_.end(),
-                                  [&](const auto& worker) { return worker->number() == number; });
+  const auto found =
+      std::find_if(workers_.begin(), workers_.end(), [&](const auto& worker) { return worker->number() == number; });
   return found == workers_.end() ? nullptr : *found;
 }
 
@@ -415,9 +415,9 @@ void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const std::o
       continue;
     }
     if (!with_zygote) ++fatal.deaths;
-    const bool repeat = !job.cancelled && job.call->call.lost_retries > 0 &&
-                        (with_zygote || (fatal.deaths <= job.call->call.lost_retries &&
-                                         fatal.deaths < kMaxDeathsPerTask));
+    const bool repeat =
+        !job.cancelled && job.call->call.lost_retries > 0 &&
+        (with_zygote || (fatal.deaths <= job.call->call.lost_retries && fatal.deaths < kMaxDeathsPerTask));
     if (repeat) {
       const auto deaths = fatal.deaths;
       repeat_later(job, std::move(fatal), deaths > 0 ? deaths - 1u : 0u);

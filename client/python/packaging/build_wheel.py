@@ -4,6 +4,7 @@ The extensions are compiled where a compiler and Python's headers are there, and
 library; without them the package does the same, slower."""
 
 import base64
+import glob
 import hashlib
 import os
 import subprocess
@@ -48,7 +49,7 @@ READER = ("store/reader.cpp", "store/hash.cpp", "store/key.cpp", "errc.cpp", "re
 def _compile(folder):
     """The files of the extensions that can be built here."""
     taskpool = os.path.join(ROOT, "taskpool")
-    native = [os.path.join(taskpool, name) for name in ("_native.c", "_native_sync.c", "_native_store.c", "_native_ring.c")]
+    native = sorted(glob.glob(os.path.join(taskpool, "_native*.c")))
     built = [_compile_one(folder, "_native", "CC", "cc", native)]
     if proto := _proto():
         reader = [os.path.join(taskpool, "_segment.cpp"), *(os.path.join(proto, name) for name in READER)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any, Callable
 
 from . import names, payload, wire
 from .arena import Region
 from .client import Session
 from .errors import DaemonError, TimeoutError, UntrustedPickle, from_head
+from .pending import Counter, Pending
+from .stream import MORE_OF_A_BURST, NOT_SMALL
 
 Callback = Callable[[Any], Any]
 
@@ -21,13 +22,24 @@ class Caller:
         self.session = session
         self.pool = pool
         self.options = options
-        self.outstanding = 0
+        self.counter = Counter()
         #: Why the pool has no workers, once that is known; replaces what its calls end with.
         self.start_error: BaseException | None = None
-        #: Called when the last outstanding call has ended.
-        self.on_idle: Callable[[], None] | None = None
-        self._lock = threading.Lock()
         self._numbers: dict[str, int] = {}
+        self._known: dict[Any, int] = {}  # the prepared numbers of functions that go by their names
+        #: Whether what is pickled as it is can be unpickled by workers: classes of an interactive session cannot.
+        self.may_know = payload.cloudpickle is None or names.main_module() is not None
+
+    @property
+    def outstanding(self) -> int:
+        """Calls under way."""
+        return self.counter.count
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Has `call` made whenever the last outstanding call has ended; also if there is none now."""
+        self.counter.on_idle = lambda: self.session.call_later(call)
+        if self.counter.count == 0:
+            call()
 
     # What is called
 
@@ -51,7 +63,7 @@ class Caller:
 
     def forget_all(self) -> None:
         """Frees the prepared numbers."""
-        numbers, self._numbers = self._numbers, {}
+        numbers, self._numbers, self._known = self._numbers, {}, {}
         for number in numbers.values():
             self.session.post(wire.encode(wire.FORGET, target=number))
             give_number(self.session, number)
@@ -66,6 +78,39 @@ class Caller:
         return "!call", wire.AS_PICKLE, payload.encode((function, tuple(arguments), dict(keywords) if keywords else {}))
 
     # What is sent
+
+    def submit(self, function: Any, arguments: Any, keywords: Any) -> AsyncResult:
+        """Queues a call and returns its result."""
+        session = self.session
+        try:
+            number = self._known.get(function)
+        except TypeError:  # not hashable
+            number = None
+        if number is not None:
+            result = AsyncResult(self)
+            request = result._request = session.new_request()
+            advice = session.stream.submit(session.handlers, result, request, number, tuple(arguments), dict(keywords))
+            if advice != NOT_SMALL:
+                if session.is_broken:
+                    session.lose(request)
+                result._advice = advice
+                return result
+        result = AsyncResult(self)
+        self._submit_any(result, function, arguments, keywords)
+        return result
+
+    def submit_told(self, function: Any, arguments: Any, keywords: Any, callback: Callback | None,
+                    error_callback: Callback | None) -> AsyncResult:
+        """The same, for one whose callback is to be called."""
+        result = AsyncResult(self, callback, error_callback)
+        self._submit_any(result, function, arguments, keywords)
+        return result
+
+    def _submit_any(self, result: AsyncResult, function: Any, arguments: Any, keywords: Any) -> None:
+        name, encoding, item = self.encode_call(function, arguments, keywords)
+        send_single(self, result, name, encoding, item)
+        if encoding == wire.AS_PICKLE and not name.startswith("!") and self.may_know and (number := self._numbers.get(name)):
+            self._known[function] = number
 
     def place(self, item: payload.Item) -> tuple[int, bytes, Region | None]:
         """Flags and body that bring an item over, and the region of the arena that it takes. Waits for others to give theirs
@@ -83,17 +128,6 @@ class Caller:
             self.session.wait(lambda: self.session.up_released != released or not self.outstanding)
         item.write(memory)
         return wire.IN_ARENA, wire.REFERENCE.pack(*region), region
-
-    def began(self, count: int = 1) -> None:
-        with self._lock:
-            self.outstanding += count
-
-    def ended(self, count: int = 1) -> None:
-        with self._lock:
-            self.outstanding -= count
-            is_idle = self.outstanding == 0
-        if is_idle and self.on_idle is not None:
-            self.session.call_later(self.on_idle)
 
     def error_of(self, head: dict[str, Any]) -> BaseException:
         """The exception that an `error` or `failed` head tells of."""
@@ -147,20 +181,23 @@ def decode_item(session: Session, encoding: int, item: Any) -> Any:
     return None if encoding == wire.NONE else bytes(item)
 
 
-class AsyncResult:
+class AsyncResult(Pending):  # type: ignore[misc]
     """The result of one call that may not have ended yet."""
+
+    _callback: Callback | None = None
+    _error_callback: Callback | None = None
+    _region: Region | None = None
+    _request = 0
+    _advice = MORE_OF_A_BURST
+    _body: bytes | None
 
     def __init__(self, caller: Caller, callback: Callback | None = None, error_callback: Callback | None = None) -> None:
         self._caller = caller
         self._session = caller.session
-        self._callback = callback
-        self._error_callback = error_callback
-        self._done = False
-        self._frame: wire.Frame | None = None
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._region: Region | None = None
-        self._request = 0
+        self._count_in(caller.counter)
+        if callback is not None or error_callback is not None:
+            self._callback = callback
+            self._error_callback = error_callback
 
     # multiprocessing's interface
 
@@ -184,13 +221,20 @@ class AsyncResult:
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the result when it arrives. Raises TimeoutError after `timeout` seconds, and what the call raised."""
-        self.wait(timeout)
         if not self._done:
-            raise TimeoutError
-        self._decode()
+            self.wait(timeout)
+            if not self._done:
+                raise TimeoutError
+        if self._body is not None:
+            self._decode()
         if self._error is not None:
             raise self._error
         return self._value
+
+    def sent(self) -> AsyncResult:
+        """Itself, after seeing to it that it is on its way while nobody waits for it."""
+        self._session.follow(self._advice)
+        return self
 
     def cancel(self, force: bool = False) -> None:
         """Asks for the call to be stopped, running or not; get() then raises Cancelled, unless it had ended."""
@@ -205,14 +249,14 @@ class AsyncResult:
     def start(self, request: int, region: Region | None) -> None:
         self._request = request
         self._region = region
-        self._caller.began()
+        self._counter.began()
         if self._callback is not None or self._error_callback is not None:
             self._session.add_background()
         self._session.expect(request, self)
 
     def on_frame(self, frame: wire.Frame) -> bool:
         if frame.op == wire.RESULT:
-            self._frame = frame
+            self._body, self._encoding, self._flags = frame.body, frame.encoding, frame.flags
             if frame.flags & wire.IN_ARENA:  # copied at once: the arena is small
                 self._decode()
         elif frame.op == wire.ERROR:
@@ -230,7 +274,7 @@ class AsyncResult:
         if self._region is not None:
             self._session.release_up(self._region)
             self._region = None
-        self._caller.ended()
+        self._counter.ended()
         if self._callback is None and self._error_callback is None:
             self._done = True
         else:
@@ -249,19 +293,20 @@ class AsyncResult:
             self._session.remove_background()
 
     def _decode(self) -> None:
-        frame, self._frame = self._frame, None
-        if frame is None:
+        if self._session.is_trusted and self._settle():
             return
+        body, self._body = self._body, None
+        if body is None:
+            return
+        is_in_arena = self._flags & wire.IN_ARENA
         try:
-            item: Any = frame.body
-            if frame.flags & wire.IN_ARENA:
-                item = self._session.down.view(wire.references(frame.body)[0])
-            self._value = decode_item(self._session, frame.encoding, item)
+            item: Any = self._session.down.view(wire.references(body)[0]) if is_in_arena else body
+            self._value = decode_item(self._session, self._encoding, item)
         except Exception as error:
             self._error = error
         finally:
-            if frame.flags & wire.IN_ARENA:
-                self._session.release(frame.body)
+            if is_in_arena:
+                self._session.release(body)
 
 
 ApplyResult = AsyncResult

@@ -6,33 +6,29 @@ has to happen all the same: a callback, the feeding of a map, the sending of wha
 
 from __future__ import annotations
 
-import array
 import collections
+import functools
 import itertools
 import json
 import os
 import select
-import signal
 import socket
 import sys
 import threading
 import time
-from _signal import pthread_sigmask  # without the names that signal's own makes of the old mask, each time
 from typing import Any, Callable, Protocol, Sequence
 
-from . import autostart, fd_passing, wire
+from . import autostart, wire
 from .arena import DownArena, Region, UpArena
 from .errors import DaemonError, DaemonGone, OutcomeUnknown, TaskTimeout, from_head
+from .stream import FIRST_OF_A_BURST, TO_BE_FLUSHED, Stream
 
 #: How long a client waits for a daemon that is starting, in seconds.
 CONNECT_TIMEOUT = 30.0
-_READ_BYTES = 1 << 16
-#: Frames that follow each other closely are sent together: when there are so many bytes, or after so many seconds.
-_BATCH_BYTES = 1 << 15
+#: How long the driver lets a burst of frames grow, in seconds.
 _BATCH_SECONDS = 0.001
-#: Signals whose handlers may raise. They wait while a frame is half read or half written, or the stream would be lost.
-_INTERRUPTS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
-                         signal.SIGVTALRM, signal.SIGPROF})
+#: With more requests under way than this, what comes next is not far, but it has work to share the CPUs with: no spinning.
+_SPIN_REQUESTS = 4
 
 
 class Handler(Protocol):
@@ -43,23 +39,6 @@ class Handler(Protocol):
 
     def on_lost(self, error: DaemonError) -> None:
         """There will be no reply any more."""
-
-
-class _Uninterrupted:
-    """Keeps signal handlers from raising in the middle, in the one thread in which they run."""
-
-    def __enter__(self) -> None:
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:
-            try:
-                pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-            except BaseException:  # a handler that had been waiting
-                pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
-                raise
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_main:
-            pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
 
 
 class _Reply:
@@ -90,7 +69,6 @@ class Session:
     `is_broken` says so."""
 
     def __init__(self, connection: socket.socket, place: autostart.Place) -> None:
-        connection.setblocking(False)
         self.place = place
         self.pid = os.getpid()
         self.is_broken = False
@@ -105,14 +83,10 @@ class Session:
         self.free_numbers = list(range(wire.MAX_PREPARED_CALLS, 0, -1))  # for prepared calls
         self._socket = connection
         self._fileno = connection.fileno()
-        self._decoder = wire.Decoder()
+        self.stream = Stream(connection, wire.Frame, wire.BrokenStream)
         self._requests = itertools.count(1)
-        self._handlers: dict[int, Handler] = {}
+        self.handlers: dict[int, Handler] = {}
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
-        self._out: collections.deque[tuple[Any, Sequence[int]]] = collections.deque()
-        self._out_bytes = 0
-        self._sent_at = 0.0
-        self._send_lock = threading.Lock()
         self._reader = threading.Lock()
         self._leader = 0
         self._change = threading.Condition(threading.Lock())
@@ -122,15 +96,10 @@ class Session:
         self._driver: threading.Thread | None = None
         self._driver_lock = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # type: ignore[attr-defined]  # wakes the driver while it reads
-        self._poll_in = select.poll()
-        self._poll_in.register(self._wake, select.POLLIN)
-        self._poll_in.register(self._fileno, select.POLLIN)
-        self._poll_both = select.poll()
-        self._poll_both.register(self._wake, select.POLLIN)
-        self._poll_both.register(self._fileno, select.POLLIN | select.POLLOUT)
+        self._may_spin = len(os.sched_getaffinity(0)) > 1
         self.is_in_task = bool(os.environ.get("TASKPOOL_WORKER_TOKEN"))
 
-    @property
+    @functools.cached_property
     def is_trusted(self) -> bool:
         """Whether pickles from there may be read: its workers run as this user, or as root."""
         return self.welcome.get("uid", 0) in (os.geteuid(), 0)
@@ -142,26 +111,33 @@ class Session:
 
     def expect(self, request: int, handler: Handler) -> None:
         """From now on the replies to `request` are the handler's."""
-        self._handlers[request] = handler
-        if self.is_broken and self._handlers.pop(request, None) is not None:
+        self.handlers[request] = handler
+        if self.is_broken:
+            self.lose(request)
+
+    def lose(self, request: int) -> None:
+        """Tells the handler of that request that there is no connection any more."""
+        handler = self.handlers.pop(request, None)
+        if handler is not None:
             handler.on_lost(DaemonGone("the connection to the daemon has ended; what belonged to it has gone"))
 
     def forget(self, request: int) -> None:
-        self._handlers.pop(request, None)
+        self.handlers.pop(request, None)
 
     def post(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Queues a frame, to be sent with what else is there. Never waits; safe in a destructor."""
-        self._out.append((data, fds))
-        self._out_bytes += len(data)
+        self.stream.queue(data, fds)
         self._wake_driver()
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Sends a frame, now or with the others of a burst."""
-        self._out.append((data, fds))
-        self._out_bytes += len(data)
-        if self._out_bytes >= _BATCH_BYTES or time.monotonic() - self._sent_at > _BATCH_SECONDS:
+        self.follow(self.stream.queue(data, fds))
+
+    def follow(self, advice: int) -> None:
+        """Does what the stream said is to become of what it has queued."""
+        if advice == TO_BE_FLUSHED:
             self.flush()
-        else:
+        elif advice == FIRST_OF_A_BURST:
             self._wake_driver()
 
     def send_in_order(self, make: Callable[[int], bytes], handler: Handler) -> int:
@@ -169,9 +145,7 @@ class Session:
         with self._order:
             request = self.new_request()
             self.expect(request, handler)
-            data = make(request)
-            self._out.append((data, ()))
-            self._out_bytes += len(data)
+            self.stream.queue(make(request))
         self.flush()
         return request
 
@@ -208,6 +182,8 @@ class Session:
         if is_done():
             return True
         self._check_process()
+        if self.stream.queued:
+            self.flush()
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self.is_in_task:
             return self._wait(is_done, deadline)
@@ -259,35 +235,56 @@ class Session:
 
     def _lead(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
         """Reads and hands out until `is_done`, the connection has broken, or the deadline: False then."""
-        while not is_done():
-            if self._out:
-                self.flush()
-            if self.is_broken:
-                self._run_calls()
+        is_driver = threading.current_thread() is self._driver
+        wake = self._wake if is_driver else -1
+        stream = self.stream
+        timeout_ms = -1
+        while True:
+            self._hand_out()
+            if is_done() or self.is_broken:
                 return True
-            poll = self._poll_both if self._out else self._poll_in
-            if deadline is None:
-                poll.poll()
-            else:
+            if stream.queued:
+                self.flush()
+            if deadline is not None:
                 left = deadline - time.monotonic()
-                if left <= 0 or not poll.poll(max(1, int(left * 1000))):
-                    if time.monotonic() >= deadline:
-                        self.receive()
-                        return is_done()
-            self.receive()
-            if self._driver_wanted.is_set() and threading.current_thread() is self._driver:
+                if left <= 0:
+                    return False
+                timeout_ms = max(1, int(left * 1000))
+            spin = self._may_spin and not is_driver and len(self.handlers) <= _SPIN_REQUESTS
+            self._read(timeout_ms, wake, spin)
+            if is_driver and self._driver_wanted.is_set():
                 self._driver_wanted.clear()
                 try:
                     os.eventfd_read(self._wake)  # type: ignore[attr-defined]
                 except BlockingIOError:
                     pass
-        return True
+
+    def _read(self, timeout_ms: int, wake: int = -1, spin: bool = False) -> None:
+        """Reads what arrives within so long (-1: for ever)."""
+        try:
+            self.stream.read(timeout_ms, wake, self.stream.queued > 0, spin)
+        except EOFError:
+            self._break("the daemon closed the connection")
+        except OSError as error:
+            self._break(str(error))
+
+    def _hand_out(self) -> None:
+        """Gives what has been read to whoever waits for it."""
+        try:
+            self.stream.dispatch(self.handlers, self._on_stray)
+        except (wire.BrokenStream, ValueError, KeyError, IndexError) as error:
+            self._break(f"the daemon sent nonsense: {error!r}")
+        if self._followers:
+            self._wake_followers()
+        if self._calls:
+            self._run_calls()
 
     def receive(self) -> None:
         """Hands out what has arrived; does not wait. For the leader."""
-        with _Uninterrupted():
-            self._receive()
-        self._run_calls()
+        self._hand_out()
+        if not self.is_broken:
+            self._read(0)
+            self._hand_out()
 
     def _run_calls(self) -> None:
         if not self._calls:
@@ -303,7 +300,7 @@ class Session:
     def peek(self) -> None:
         """Hands out what has arrived, unless somebody else is doing that. Does not wait."""
         self._check_process()
-        if self._out:
+        if self.stream.queued:
             self.flush()
         if self._reader.acquire(blocking=False):
             self._leader = threading.get_ident()
@@ -313,29 +310,6 @@ class Session:
                 self._leader = 0
                 self._reader.release()
                 self._wake_followers()
-
-    def _receive(self) -> None:
-        want = max(_READ_BYTES, self._decoder.missing())
-        try:
-            data, fds = fd_passing.receive(self._socket, want)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            return self._break(str(error))
-        if not data:
-            return self._break("the daemon closed the connection")
-        decoder, handlers = self._decoder, self._handlers
-        try:
-            decoder.feed(data, fds)
-            while (frame := decoder.next()) is not None:
-                handler = handlers.get(frame.request)
-                if handler is None:
-                    self._on_stray(frame)
-                elif handler.on_frame(frame):
-                    handlers.pop(frame.request, None)
-        except (wire.BrokenStream, ValueError, KeyError, IndexError) as error:
-            self._break(f"the daemon sent nonsense: {error!r}")
-        self._wake_followers()
 
     def _on_stray(self, frame: wire.Frame) -> None:
         if frame.op == wire.ARENA_SEGMENT:
@@ -369,39 +343,14 @@ class Session:
 
     def flush(self) -> None:
         """Sends what the socket takes. What is left is sent by whoever leads next, or by the driver."""
-        broken = ""
-        with _Uninterrupted(), self._send_lock:
-            while self._out and not self.is_broken:
-                data, fds = self._out.popleft()
-                if not fds and self._out:  # as much as possible in one call
-                    parts = [data]
-                    while self._out and not self._out[0][1] and len(parts) < 512:
-                        parts.append(self._out.popleft()[0])
-                    data = b"".join(parts)
-                try:
-                    sent = self._send_some(data, fds)
-                except BlockingIOError:
-                    sent = 0
-                except OSError as error:
-                    broken = str(error)
-                    break
-                if sent:
-                    fds = ()
-                if sent < len(data):
-                    self._out.appendleft((memoryview(data)[sent:] if sent else data, fds))
-                    break
-            self._out_bytes = sum(len(data) for data, _ in self._out)
-            self._sent_at = time.monotonic()
-        if broken:
-            self._break(broken)
-        if self._out and not self._leader:
+        if self.is_broken:
+            return
+        try:
+            is_all = self.stream.flush()
+        except OSError as error:
+            return self._break(str(error))
+        if not is_all and not self._leader:
             self._wake_driver()
-
-    def _send_some(self, data: Any, fds: Sequence[int]) -> int:
-        if not fds:
-            return self._socket.send(data)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        return self._socket.sendmsg([data], rights)
 
     # The driver
 
@@ -437,10 +386,10 @@ class Session:
         while not self.is_broken:
             self._driver_wanted.wait()
             self._driver_wanted.clear()
-            while self._out and not self.is_broken:
+            while self.stream.queued and not self.is_broken:
                 time.sleep(_BATCH_SECONDS)  # more of a burst may come, and whoever waits flushes by himself
                 self.flush()
-                if self._out and not self._leader:
+                if self.stream.queued and not self._leader:
                     poll.poll(100)
                     self.peek()
             if self._background:
@@ -456,10 +405,16 @@ class Session:
         if self.is_broken:
             return
         self.is_broken = True
+        self.stream.close()
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # whoever reads it hears of it
+        except OSError:
+            pass
         self._socket.close()
         error = OutcomeUnknown(why)
-        handlers, self._handlers = self._handlers, {}
-        for handler in list(handlers.values()):
+        handlers = list(self.handlers.values())
+        self.handlers.clear()
+        for handler in handlers:
             handler.on_lost(error)
         self._wake_followers()
         self._driver_wanted.set()
@@ -471,6 +426,7 @@ class Session:
     def abandon(self) -> None:
         """In a fork of the process whose session this is."""
         self.is_broken = True
+        self.stream.close()
         try:
             os.close(self._socket.detach())
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import collections
 import struct
 import threading
@@ -11,6 +12,11 @@ from . import names, payload, wire
 from .arena import Region
 from .calls import Callback, Caller, decode_item, encode_json
 from .errors import Cancelled, DaemonError, TimeoutError
+
+try:
+    from . import _native  # type: ignore[attr-defined]
+except ImportError:
+    _native = None  # type: ignore[assignment]
 
 #: How long a chunk of adaptive size should run. Long beside the cost of a chunk, short beside what people notice; and what a
 #: worker's death makes run again.
@@ -23,6 +29,8 @@ _CHUNK_BYTES = 48 * 1024
 #: What may be under way of one job: bytes, and items of it beyond a few for each worker.
 _WINDOW_BYTES = 4 << 20
 _WINDOW_ITEMS = 4096
+#: Items that are packed at once, at most.
+_RUN_ITEMS = 1024
 _SPLIT_AGAIN = frozenset({"worker_lost", "out_of_memory", "timed_out"})
 
 
@@ -36,6 +44,31 @@ class Chunk:
         self.elements = elements
         self.size = 0
         self.region: Region | None = None
+
+
+class Run:
+    """Consecutive chunks of the same size, under way as consecutive items of one frame: a chunk is made of one when something has
+    to be done about it."""
+
+    __slots__ = ("first", "count", "start", "chunksize", "bytes", "ended", "left")
+
+    def __init__(self, first: int, count: int, start: int, chunksize: int, size: int) -> None:
+        self.first = first
+        self.count = count
+        self.start = start
+        self.chunksize = chunksize
+        self.bytes = size
+        self.ended = bytearray(count)  # 1 for each item that has ended
+        self.left = count
+
+    def start_of(self, index: int) -> int:
+        return self.start + (index - self.first) * self.chunksize
+
+    def end(self, first: int, count: int) -> int:
+        """So many items have ended; returns about how many bytes they had."""
+        self.ended[first - self.first:first - self.first + count] = b"\1" * count
+        self.left -= count
+        return self.bytes * count // self.count
 
 
 class Job:
@@ -55,6 +88,8 @@ class Job:
             name = names.name_of(function)
             self._name = "!map" if name is None else f"!map {name}"
         self._under_way: dict[int, Chunk] = {}
+        self._runs: list[Run] = []  # by their first items
+        self._items_under_way = 0
         self._again: collections.deque[Chunk] = collections.deque()
         self._bytes = 0
         self._items = 0
@@ -66,6 +101,7 @@ class Job:
         self._held: list[Region] = []  # of chunks that were given up while they may still run
         self._element_ns = 0.0
         self._element_bytes = 0.0
+        self._result_bytes = 0.0
 
     # For subclasses
 
@@ -90,7 +126,8 @@ class Job:
         share = -(-left // (4 * self._workers))
         if not self._element_ns:
             return max(1, min(share, _FIRST_CHUNK))
-        fit = min(_TARGET_NS / self._element_ns, _CHUNK_BYTES / max(self._element_bytes, 1.0), _MOST_ELEMENTS)
+        size = max(self._element_bytes, self._result_bytes, 1.0)
+        fit = min(_TARGET_NS / self._element_ns, _CHUNK_BYTES / size, _MOST_ELEMENTS)
         return max(1, min(int(fit), -(-left // (2 * self._workers))))
 
     # Sending
@@ -98,7 +135,7 @@ class Job:
     def window_is_full(self) -> bool:
         if self._bytes >= _WINDOW_BYTES:
             return True
-        return len(self._under_way) >= self._window()
+        return self._items_under_way >= self._window()
 
     def _window(self) -> int:
         return _WINDOW_ITEMS
@@ -119,6 +156,8 @@ class Job:
         bodies: list[bytes] = []
         size = 0
         while not self._is_over and not self.window_is_full():
+            if not self._again and not bodies and self._send_run():
+                continue
             chunk = self._again.popleft() if self._again else self._next_chunk()
             if chunk is None:
                 break
@@ -139,6 +178,10 @@ class Job:
         self._send(bodies)
         self._finish_if_over()
 
+    def _send_run(self) -> bool:
+        """Sends many small chunks at once, if they are such; false if there was nothing for it to do."""
+        return False
+
     def _send_large(self, chunk: Chunk, item: payload.Item) -> None:
         try:
             flags, body, chunk.region = self._caller.place(item)
@@ -155,14 +198,16 @@ class Job:
         self._bytes += size
         self._under_way[self._items] = chunk
         self._items += 1
+        self._items_under_way += 1
 
     def _encode(self, chunk: Chunk) -> payload.Item | None:
         try:
             if self._is_native:
                 return encode_json(chunk.elements[0])
+            item: payload.Item | None
             if self._name == "!map":
                 item = payload.encode((self._function, chunk.elements, self._star))
-            else:
+            elif self._star or (item := payload.encode_numbers(chunk.elements)) is None:
                 item = payload.encode((chunk.elements, self._star))
             self._element_bytes = item.size / len(chunk.elements)
             return item
@@ -184,7 +229,7 @@ class Job:
         else:
             target, head = self._caller.target(self._name)
             self._request = self._session.new_request()
-            self._caller.began()
+            self._caller.counter.began()
             self._session.expect(self._request, self)
             data = wire.encode(wire.MAP, head=head, body=body, flags=flags, request=self._request, target=target,
                                count=count, encoding=encoding)
@@ -225,7 +270,7 @@ class Job:
         for region in self._held:
             self._session.release_up(region)
         self._held.clear()
-        self._caller.ended()
+        self._caller.counter.ended()
 
     def _queue_feed(self) -> None:
         if not self._feed_queued and not self._is_over:
@@ -237,14 +282,40 @@ class Job:
         self.feed()
 
     def _drop(self, index: int) -> Chunk:
-        chunk = self._under_way.pop(index)
+        """The item has ended; its chunk."""
+        self._items_under_way -= 1
+        chunk = self._under_way.pop(index, None)
+        if chunk is None:
+            run = self._run_of(index)
+            self._end_items(run, index, 1)
+            return self._chunk_of(run, index)
         self._bytes -= chunk.size
         if chunk.region is not None:
             self._session.release_up(chunk.region)
         return chunk
 
+    def _run_of(self, index: int) -> Run:
+        """The run that has this item. Raises KeyError if it has ended, or is none of this job's."""
+        at = bisect.bisect(self._runs, index, key=lambda run: run.first) - 1
+        if at >= 0:
+            run = self._runs[at]
+            if index < run.first + run.count and not run.ended[index - run.first]:
+                return run
+        raise KeyError(index)
+
+    def _end_items(self, run: Run, first: int, count: int) -> None:
+        self._bytes -= run.end(first, count)
+        if not run.left:
+            self._runs.remove(run)
+
+    def _chunk_of(self, run: Run, index: int) -> Chunk:
+        raise NotImplementedError
+
     def _on_results(self, frame: wire.Frame) -> None:
         items: Sequence[Any]
+        at = self._take_run(frame)
+        if at == frame.count:
+            return
         if frame.encoding in wire.NUMBERS and not frame.flags & wire.IN_ARENA:
             for offset, value in enumerate(struct.unpack(f"<{frame.count}{wire.NUMBERS[frame.encoding]}", frame.body)):
                 self._take(self._drop(frame.target + offset).start, [value], {})
@@ -253,10 +324,11 @@ class Job:
             items = [self._session.down.view(reference) for reference in wire.references(frame.body)]
         else:
             items = wire.unpack(frame.count, frame.body)
-        for offset, item in enumerate(items):
+        for offset in range(at, frame.count):
+            item = items[offset]
             chunk = self._drop(frame.target + offset)
             try:
-                value = decode_item(self._session, frame.encoding, item)
+                value = self._decode(frame.encoding, item)
             except Exception as error:
                 self._take(chunk.start, [None] * len(chunk.elements), {i: error for i in range(len(chunk.elements))})
                 continue
@@ -264,11 +336,25 @@ class Job:
                 self._take(chunk.start, [value], {})
                 continue
             elapsed, outcomes, failures = value
-            per_element = max(elapsed / len(outcomes), 1.0)
-            self._element_ns = (self._element_ns + per_element) / 2 if self._element_ns else per_element
+            self._learn(elapsed, len(outcomes), len(item))
             self._take(chunk.start, outcomes, {i: _raised(*failure) for i, failure in failures.items()} if failures else {})
         if frame.flags & wire.IN_ARENA:
             self._session.release(frame.body)
+
+    def _decode(self, encoding: int, item: Any) -> Any:
+        if encoding == wire.AS_PICKLE and not self._is_native and self._session.is_trusted:
+            return payload.decode_outcomes(item)
+        return decode_item(self._session, encoding, item)
+
+    def _take_run(self, frame: wire.Frame) -> int:
+        """Takes the results of a run's items, as far as they are plain; how many that are."""
+        return 0
+
+    def _learn(self, elapsed: int, elements: int, result_bytes: int) -> None:
+        """So many elements ran so long, and have results of so many bytes."""
+        per_element = max(elapsed / elements, 1.0)
+        self._element_ns = (self._element_ns + per_element) / 2 if self._element_ns else per_element
+        self._result_bytes = result_bytes / elements
 
     def _on_failed(self, chunk: Chunk, head: dict[str, Any]) -> None:
         code = head.get("code")
@@ -306,7 +392,9 @@ class Job:
         if self._is_over:
             return
         self._is_over = True
-        for chunk in [*self._under_way.values(), *self._again]:
+        of_runs = [self._chunk_of(run, run.first + i) for run in self._runs for i in range(run.count) if not run.ended[i]]
+        self._runs.clear()
+        for chunk in [*self._under_way.values(), *self._again, *of_runs]:
             self._take(chunk.start, [None] * len(chunk.elements), {i: error for i in range(len(chunk.elements))})
             if chunk.region is not None:
                 self._held.append(chunk.region)
@@ -445,6 +533,45 @@ class MapResult(Job):
         self._next = start + count
         return Chunk(start, self._elements[start:start + count])
 
+    def _send_run(self) -> bool:
+        start = self._next
+        if _native is None or self._chunksize is None or self._is_native or self._name == "!map" or not self._caller.may_know:
+            return False
+        items = min(self._window() - self._items_under_way, _RUN_ITEMS)
+        body, count, size = _native.pack_chunks(self._elements, start, self._chunksize, self._star, items, wire.PACK_BYTES)
+        if not count:
+            return False
+        self._runs.append(Run(self._items, count, start, self._chunksize, size))
+        self._next = min(start + count * self._chunksize, len(self._elements))
+        self._bytes += size
+        self._items += count
+        self._items_under_way += count
+        self._send_frame(body, 0, count)
+        return True
+
+    def _take_run(self, frame: wire.Frame) -> int:
+        if not self._runs or frame.encoding != wire.AS_PICKLE or frame.flags or not self._session.is_trusted:
+            return 0
+        first, count = frame.target, frame.count
+        if first in self._under_way:
+            return 0
+        run = self._run_of(first)
+        start = run.start_of(first)
+        if first + count > run.first + run.count or any(run.ended[first - run.first:first - run.first + count]):
+            return 0
+        done, end, elapsed = _native.unpack_outcomes(frame.body, count, self._outcomes, start, run.chunksize)
+        if done:
+            self._end_items(run, first, done)
+            self._items_under_way -= done
+            self._settled[start:end] = b"\1" * (end - start)
+            self._learn(elapsed, end - start, len(frame.body) * done // count)
+            self._took(end - start)
+        return done
+
+    def _chunk_of(self, run: Run, index: int) -> Chunk:
+        start = run.start_of(index)
+        return Chunk(start, self._elements[start:start + run.chunksize])
+
     def _has_all(self) -> bool:
         return self._left == 0
 
@@ -454,6 +581,9 @@ class MapResult(Job):
         self._settled[start:start + count] = b"\1" * count
         for position, error in failures.items():
             self._failures[start + position] = error
+        self._took(count)
+
+    def _took(self, count: int) -> None:
         self._left -= count
         if self._progress is not None:
             self._session.call_later(lambda: self._progress.update(len(self._outcomes) - self._left))

@@ -10,7 +10,7 @@ from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from . import client, wire, workers
-from .calls import ApplyResult, AsyncResult, Callback, Caller, send_single
+from .calls import ApplyResult, AsyncResult, Callback, Caller
 from .client import Session
 from .errors import Cancelled, DaemonError
 from .imaps import IMapIterator, IMapUnorderedIterator
@@ -88,24 +88,29 @@ class Pool:
             head["max_tasks_per_worker"] = maxtasksperchild
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         self._closed = False
-        self._caller.on_idle = self._on_idle
         workers.open_pool(self._session, self._opening, head, setup_fd, workers.standard_streams(stdout, stderr))
 
     # One call
 
     def apply(self, func: Any, args: Any = (), kwds: Mapping[str, Any] = {}) -> Any:
         """Equivalent of `func(*args, **kwds)`. A function given as text is a native one: `pool.apply("square", 7)`."""
-        return self.apply_async(func, args, kwds).get()
+        self._check_running()
+        result = (self._native if isinstance(func, str) else self._caller).submit(func, args, kwds)
+        try:
+            return result.get()
+        except BaseException:
+            if not result._done:
+                result.sent()
+            raise
 
     def apply_async(self, func: Any, args: Any = (), kwds: Mapping[str, Any] = {}, callback: Callback | None = None,
                     error_callback: Callback | None = None) -> AsyncResult:
         """Asynchronous version of `apply()` method."""
         self._check_running()
         caller = self._native if isinstance(func, str) else self._caller
-        function, encoding, item = caller.encode_call(func, args, kwds)
-        result = AsyncResult(caller, callback, error_callback)
-        send_single(caller, result, function, encoding, item)
-        return result
+        if callback is None and error_callback is None:
+            return caller.submit(func, args, kwds).sent()
+        return caller.submit_told(func, args, kwds, callback, error_callback)
 
     # Maps
 
@@ -169,8 +174,7 @@ class Pool:
         processes will exit."""
         if self._state == RUN:
             self._state = CLOSE
-            if self._caller.outstanding == 0:
-                self._on_idle()
+            self._caller.when_idle(self._on_idle)
 
     def terminate(self) -> None:
         """Stops the worker processes immediately without completing outstanding work, whose results raise Cancelled."""

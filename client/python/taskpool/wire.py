@@ -113,6 +113,11 @@ class Decoder:
         self._at = end
         return Frame(op, flags, request, target, count, encoding, data[begin:middle], data[middle:end], passed)
 
+    def has_frame(self) -> bool:
+        """Whether next() would return one, or raise."""
+        have = len(self._data) - self._at
+        return have >= PREFIX_BYTES and self.missing() <= 0
+
     def missing(self) -> int:
         """How many bytes the frame that has begun still needs, at least; 0 if none has."""
         have = len(self._data) - self._at

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 import time
 from typing import Any, Callable
+
+from .. import wire
 
 try:
     from .. import _native  # type: ignore[attr-defined]
@@ -20,6 +24,10 @@ PAGE_BYTES = OUTBOX_OFFSET + OUTBOX_BYTES
 _INTERRUPT_8 = 72 // 8
 _RUNNING, _BUSY, _FINISHED, _OUTBOX_BYTES, _OUTBOX_RESETS, _POSITION = 32, 33, 34, 35, 36, 43
 _STARTED_8, _WORKED_8 = 152 // 8, 160 // 8
+
+#: The outbox is sent when it has more than this, or when its oldest result has waited so long and another item begins.
+FLUSH_BYTES = 32 * 1024
+_FLUSH_SECONDS = 0.001
 
 Failed = Callable[[int, BaseException], None]
 
@@ -38,6 +46,14 @@ class PlainPage:
     def __init__(self, memory: memoryview) -> None:
         self._words = memory[:OUTBOX_OFFSET].cast("I")
         self._longs = memory[:OUTBOX_OFFSET].cast("Q")
+        self._outbox = memory[OUTBOX_OFFSET:]
+        self._pid = os.getpid()
+        #: Bytes that the outbox holds.
+        self.used = 0
+        self._oldest = 0.0
+        #: Ticket, encoding and item of what it holds, as long as all of that may be joined.
+        self._joinable: list[tuple[int, int, bytes]] = []
+        self._others = False
 
     def claim(self, ticket: int) -> bool:
         """Takes the ticket and marks the worker busy with it. False: it was taken back."""
@@ -57,14 +73,58 @@ class PlainPage:
         """The ticket was taken back; nothing of it has run."""
         self._words[_FINISHED] = (ticket + 1) & 0xFFFFFFFF
 
-    def publish(self, size: int) -> None:
-        """The outbox holds so many bytes of whole frames."""
-        self._words[_OUTBOX_BYTES] = size
+    def is_due(self) -> bool:
+        """Whether the outbox is to be sent before another item begins: its oldest result has waited long enough."""
+        return self.used > 0 and time.monotonic() - self._oldest > _FLUSH_SECONDS
 
-    def reset(self) -> None:
-        """What the outbox held was sent; it is about to be overwritten."""
+    def add(self, channel: socket.socket, data: bytes) -> None:
+        """Puts a frame into the outbox. Raises OSError if that has to be sent first and cannot be."""
+        self._others = True
+        self._add(channel, data)
+
+    def add_result(self, channel: socket.socket, ticket: int, is_single: bool, encoding: int, item: bytes) -> None:
+        """Puts a result that fits into a frame into the outbox; those of a map may be sent as one frame."""
+        head = wire.PREFIX.pack(len(item) + 4, 0, wire.RUN_RESULTS, 0, ticket, 0, 1, encoding, 0)
+        if is_single:
+            self._others = True
+        self._add(channel, head + len(item).to_bytes(4, "little") + item)
+        if not is_single:
+            self._joinable.append((ticket, encoding, item))
+
+    def _add(self, channel: socket.socket, data: bytes) -> None:
+        others = self._others
+        if self.used + len(data) > OUTBOX_BYTES:
+            self.flush(channel)
+            self._others = others
+        if not self.used:
+            self._oldest = time.monotonic()
+        self._outbox[self.used:self.used + len(data)] = data
+        self.used += len(data)
+        self._words[_OUTBOX_BYTES] = self.used
+
+    def flush(self, channel: socket.socket) -> None:
+        """Sends what the outbox holds. Raises OSError."""
+        if not self.used:
+            return
+        if os.getpid() != self._pid:  # a task that forked and returned in the child
+            os._exit(0)
+        channel.sendall(self._joined() or self._outbox[:self.used])
         self._words[_OUTBOX_BYTES] = 0
         self._words[_OUTBOX_RESETS] = (self._words[_OUTBOX_RESETS] + 1) & 0xFFFFFFFF
+        self.used = 0
+        self._joinable.clear()
+        self._others = False
+
+    def _joined(self) -> bytes | None:
+        """What the outbox holds as one frame, if it is the results of several consecutive tickets of a map."""
+        items = self._joinable
+        if self._others or len(items) < 2:
+            return None
+        first, encoding, _ = items[0]
+        if (items[-1][0] - first) & 0xFFFFFFFF != len(items) - 1 or any([item[1] != encoding for item in items]):
+            return None
+        body = wire.pack([item[2] for item in items])
+        return wire.PREFIX.pack(len(body), 0, wire.RUN_RESULTS, 0, first, 0, len(items), encoding, 0) + body
 
     def interrupt(self) -> int:
         """Why what runs is asked to stop: 1 cancelled, 2 soft timeout; 0 if it is not."""

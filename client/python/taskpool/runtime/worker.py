@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import atexit
 import base64
-import collections
 import inspect
 import json
 import mmap
@@ -20,15 +19,13 @@ import traceback
 from multiprocessing import process, util
 from typing import Any, Callable, NoReturn, Sequence
 
-from .. import fd_passing, names, payload, wire
+from .. import names, payload, wire
 from ..errors import MaybeEncodingError
+from ..stream import Stream
 from . import page, setup
 
 _RUN_HEADER = struct.Struct("<QIIIIIIQQQII")
 _SINGLE = 1
-#: The outbox is sent when it has more than this, or when its oldest result has waited so long and another item begins.
-_FLUSH_BYTES = 32 * 1024
-_FLUSH_SECONDS = 0.001
 _MOST_TRACEBACK = 20_000
 _EXIT_CHANNEL_LOST = 3
 
@@ -49,17 +46,13 @@ class Worker:
     def __init__(self, channel: socket.socket, shared: mmap.mmap, task_prefix: str) -> None:
         self.pid = os.getpid()
         self._channel = channel
-        self._decoder = wire.Decoder()
-        self._kept: collections.deque[wire.Frame] = collections.deque()
-        memory = memoryview(shared)
-        self._page = page.Page(memory)
-        self._outbox = memory[page.OUTBOX_OFFSET:]
-        self._used = 0
-        #: Ticket, encoding and item of what the outbox holds, as long as all of that may be joined.
-        self._joinable: list[tuple[int, int, bytes]] = []
-        self._all_joinable = True
-        self._oldest = 0.0
+        self._stream = Stream(channel, wire.Frame, wire.BrokenStream)
+        self._kept: list[wire.Frame] = []
+        self._page = page.Page(memoryview(shared))
         self._functions: dict[int, str] = {}
+        #: What the extension runs by itself: by number, the function; whether it is a map's; and whom to tell of what.
+        self._runners: dict[int, tuple[Any, ...]] = {}
+        self._map_failures: dict[int, tuple[Any, str]] = {}
         self._segments: dict[tuple[int, bool, int], memoryview] = {}
         self._task_prefix = task_prefix
         self._is_single = False
@@ -75,28 +68,10 @@ class Worker:
 
     def flush(self) -> None:
         """Sends what the outbox holds."""
-        if not self._used:
-            return
-        self._leave_if_copy()
         try:
-            self._channel.sendall(self._joined() or self._outbox[:self._used])
+            self._page.flush(self._channel)
         except OSError:
             self._lost()
-        self._page.reset()
-        self._used = 0
-        self._joinable.clear()
-        self._all_joinable = True
-
-    def _joined(self) -> bytes | None:
-        """What the outbox holds as one frame, if it is the results of several consecutive tickets of a map."""
-        items = self._joinable
-        if not self._all_joinable or len(items) < 2:
-            return None
-        first, encoding, _ = items[0]
-        if (items[-1][0] - first) & 0xFFFFFFFF != len(items) - 1 or any([item[1] != encoding for item in items]):
-            return None
-        body = wire.pack([item[2] for item in items])
-        return wire.PREFIX.pack(len(body), 0, wire.RUN_RESULTS, 0, first, 0, len(items), encoding, 0) + body
 
     def _lost(self) -> NoReturn:
         os._exit(_EXIT_CHANNEL_LOST)
@@ -106,25 +81,11 @@ class Worker:
             os._exit(0)
 
     def _next_frame(self) -> wire.Frame | None:
-        if self._kept:
-            return self._kept.popleft()
-        while True:
-            frame = self._decoder.next()
-            if frame is not None:
-                if self._take_arena_frame(frame):
-                    continue
-                return frame
-            self.flush()
-            if not self._read():
-                return None
-
-    def _read(self) -> bool:
+        """The next frame that is not run by the extension; None at the end."""
         try:
-            data, fds = fd_passing.receive(self._channel, 1 << 16)
-        except ConnectionError:
+            return self._stream.run(self._page, self._runners, self._kept)
+        except OSError:
             self._lost()
-        self._decoder.feed(data, fds)
-        return bool(data)
 
     def _take_arena_frame(self, frame: wire.Frame) -> bool:
         if frame.op == wire.ATTACH:
@@ -163,6 +124,8 @@ class Worker:
                 self._run_frame(frame)
             elif frame.op == wire.DEFINE:
                 self._functions[frame.target] = frame.fields()["function"]
+            else:
+                self._take_arena_frame(frame)
 
     def list_functions(self, listed: Sequence[str]) -> None:
         """The functions that `ready` listed, whose numbers are their places."""
@@ -192,15 +155,43 @@ class Worker:
         claim, finish = self._page.claim, self._page.finish
         for item in items:
             if claim(ticket):
-                if self._used and time.monotonic() - self._oldest > _FLUSH_SECONDS:
+                if self._page.is_due():
                     self.flush()
                 self._run_item(name, frame, session, ticket, item)
                 finish(ticket)
-                if self._used > _FLUSH_BYTES:
+                if self._page.used > page.FLUSH_BYTES:
                     self.flush()
             else:
                 self._page.skip(ticket)
             ticket = (ticket + 1) & 0xFFFFFFFF
+        if frame.encoding == wire.AS_PICKLE and frame.target not in self._runners:
+            self._learn(frame.target, name)
+
+    def _learn(self, number: int, name: str) -> None:
+        """From now on the extension runs what the function of that number is given."""
+        kind, _, of_map = name.rpartition(" ")
+        if name.startswith("!") and kind != "!map":
+            return
+        try:
+            function = names.find(of_map)
+        except Exception:
+            return
+        self._runners[number] = (function, kind == "!map", self._note_failure, self._map_failures, self._refuse, self._add_large)
+
+    def _note_failure(self, position: int, error: BaseException) -> None:
+        """An element of a map raised that."""
+        self._map_failures[position] = (_travelling(error), describe(error))
+
+    def _refuse(self, ticket: int, error: BaseException) -> None:
+        """The item of that ticket has no result."""
+        self._leave_if_copy()
+        self._add_failure(ticket, error)
+
+    def _add_large(self, ticket: int, session: int, is_single: bool, value: Any) -> None:
+        """The item of that ticket has a result that may be large, or that only this package can pickle."""
+        self._leave_if_copy()
+        self._is_single = is_single
+        self._add_result(ticket, session, wire.AS_PICKLE, _encode_result(value))
 
     def _numbers(self, frame: wire.Frame, body: memoryview, session: int, is_single: bool) -> Sequence[Any]:
         if frame.flags & wire.IN_ARENA:
@@ -213,11 +204,7 @@ class Worker:
         try:
             if frame.encoding == wire.AS_PICKLE:
                 view = self._view(session, False, item) if frame.flags & wire.IN_ARENA else item
-                value = self._run_pickle(name, view)
-                try:
-                    result = payload.encode(value)
-                except Exception as error:
-                    raise MaybeEncodingError(error, value) from None
+                result = _encode_result(self._run_pickle(name, view))
                 encoding = wire.AS_PICKLE
             else:
                 result = self._run_value(name, frame, session, item)
@@ -244,21 +231,17 @@ class Worker:
         if kind != "!map":
             raise Refused("unknown_function", f"the runtime has no {name}")
         if function_name:
-            elements, star = _unpickle(item)
+            elements, star = payload.decode_elements(item)
             function = names.find(function_name)
         else:
             function, elements, star = _unpickle(item)
         return self._map(function, elements, star)
 
     def _map(self, function: Callable[..., Any], elements: list[Any], star: bool) -> Any:
-        failures: dict[int, tuple[Any, str]] = {}
-
-        def failed(position: int, error: BaseException) -> None:
-            failures[position] = (_travelling(error), describe(error))
-
+        self._map_failures.clear()
         began = time.perf_counter_ns()
-        outcomes = self._page.map(function, elements, star, failed)
-        return time.perf_counter_ns() - began, outcomes, failures
+        outcomes = self._page.map(function, elements, star, self._note_failure)
+        return time.perf_counter_ns() - began, outcomes, self._map_failures.copy()
 
     def _run_process(self) -> NoReturn:
         """Is the process from here on, as multiprocessing's children are; but its standard input is the client's."""
@@ -301,24 +284,18 @@ class Worker:
 
     # Outcomes
 
-    def _add(self, data: bytes, alone: bool = True) -> None:
-        if self._used + len(data) > page.OUTBOX_BYTES:
-            self.flush()
-        if not self._used:
-            self._oldest = time.monotonic()
-        if alone:
-            self._all_joinable = False
-        self._outbox[self._used:self._used + len(data)] = data
-        self._used += len(data)
-        self._page.publish(self._used)
+    def _add(self, data: bytes) -> None:
+        try:
+            self._page.add(self._channel, data)
+        except OSError:
+            self._lost()
 
     def _add_result(self, ticket: int, session: int, encoding: int, result: payload.Item) -> None:
         if result.size <= wire.MAX_INLINE_ITEM_BYTES:
-            data = result.tobytes()
-            self._add(wire.PREFIX.pack(len(data) + 4, 0, wire.RUN_RESULTS, 0, ticket, 0, 1, encoding, 0)
-                      + len(data).to_bytes(4, "little") + data, self._is_single)
-            if not self._is_single:
-                self._joinable.append((ticket, encoding, data))
+            try:
+                self._page.add_result(self._channel, ticket, self._is_single, encoding, result.tobytes())
+            except OSError:
+                self._lost()
             return
         reference = self._ask_room(ticket, result.size)
         room = self._view(session, True, reference)
@@ -330,9 +307,11 @@ class Worker:
         self.flush()
         self.send(wire.encode(wire.WANT_ROOM, body=struct.pack("<Q", size), request=ticket, count=1))
         while True:
-            frame = self._decoder.next()
+            frame = self._stream.next()
             if frame is None:
-                if not self._read():
+                try:
+                    self._stream.read()
+                except (EOFError, OSError):
                     self._lost()
             elif frame.op == wire.ROOM:
                 if frame.request != ticket:
@@ -368,6 +347,13 @@ class Worker:
             head["detail"], head["traceback"] = head["detail"][:2000], head.get("traceback", "")[-2000:]
             data = wire.encode(wire.RUN_FAILED, head=head, request=ticket, count=1)
         self._add(data)
+
+
+def _encode_result(value: Any) -> payload.Item:
+    try:
+        return payload.encode(value)
+    except Exception as error:
+        raise MaybeEncodingError(error, value) from None
 
 
 def _unpickle(item: Any) -> Any:
