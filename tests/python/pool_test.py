@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Pool and its results behave as multiprocessing's, and what they have beyond that does what it says."""
 
+import importlib.util
+import subprocess
+import sys
 import unittest
 
 from support import Daemons
@@ -134,6 +137,25 @@ with Pool(2) as pool:
     print(pool.map(len, [b"z" * 300_000] * 20) == [300_000] * 20)
 ''')
         self.assertEqual(lines, ["True True"] * 6 + ["[10, 100000, 2000000]", "True"])
+
+    @unittest.skipUnless(importlib.util.find_spec("cloudpickle"), "cloudpickle is not installed")
+    def test_functions_without_a_name(self):
+        program = '''
+from taskpool import Pool
+def adder(n):
+    return lambda x: x + n
+class Here:
+    def __init__(self, x): self.x = x
+    def __eq__(self, other): return self.x == other.x
+with Pool(2) as pool:
+    print(pool.map(adder(2), range(4)), pool.apply(lambda a, *, b: a * b, (6,), {"b": 7}))
+    print(pool.apply(max, ([3, 5],)), pool.apply(len, ([Here(1), Here(2)],)), pool.map(len, [[Here(1)], []], chunksize=1))
+    print(pool.apply(lambda x: x, (Here(3),)) == Here(3), list(pool.imap(adder(1), [1, 2], chunksize=2)))
+'''
+        done = subprocess.run([sys.executable, "-"], input=program, env=self.environment(), capture_output=True, text=True,
+                              timeout=60)  # as in an interactive session, there is no main module to import
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.splitlines(), ["[2, 3, 4, 5] 42", "5 2 [1, 0]", "True [2, 3]"])
 
     def test_native_functions(self):
         lines = self.program('''

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Process is a process of its own, with multiprocessing's behaviour."""
 
+import glob
 import os
 import subprocess
+import sys
 import unittest
 
 from support import Daemons
@@ -98,6 +100,38 @@ print("main ends", flush=True)
 ''')
         self.assertEqual(sorted(lines), ["main ends", "waited for"])
 
+    def test_a_process_inside_a_process(self):
+        lines = self.program('''
+child = Process(target=have_a_child, args=(3,), name="outer"); child.start(); child.join()
+print(child.exitcode)
+''')
+        self.assertEqual(lines, ["outer of MainProcess", "Process-1:1 of outer", "Process-1:1:1 of Process-1:1", "3"])
+
+    def test_two_virtual_environments_on_one_daemon(self):
+        pids = set()
+        for name in ("first", "second"):
+            environment = os.path.join(self.directory, name)
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
+            packages = glob.glob(os.path.join(environment, "lib", "python*", "site-packages"))[0]
+            with open(os.path.join(packages, "only_here.py"), "w") as file:
+                file.write(f"NAME = {name!r}\ndef where(_=None):\n    import sys\n    return NAME, sys.prefix\n")
+            path = self.write(PRELUDE + '''
+import only_here
+if __name__ == "__main__":
+    with Pool(2) as pool:
+        print(set(pool.map(only_here.where, range(4))), pool.apply(os.getppid))
+    child = Process(target=print_prefix); child.start(); child.join()
+''')
+            done = subprocess.run([os.path.join(environment, "bin", "python"), path], env=self.environment(), capture_output=True,
+                                  text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            first, second = done.stdout.splitlines()
+            where, pids_parent = first.rsplit(" ", 1)
+            pids.add(pids_parent)
+            self.assertEqual(where, str({(name, environment)}))
+            self.assertEqual(second, environment)
+        self.assertEqual(len(pids), 2)
+
     def test_connections_travel(self):
         lines = self.program('''
 ours, theirs = Pipe()
@@ -117,6 +151,12 @@ print(sorted(queue.get() for _ in range(4)))
 
 
 PRELUDE += '''
+def print_prefix(): print(sys.prefix)
+def have_a_child(depth):
+    print(current_process().name, "of", parent_process().name, flush=True)
+    if depth > 1:
+        child = Process(target=have_a_child, args=(depth - 1,)); child.start(); child.join()
+    sys.exit(depth)
 def put_shared(x): shared.put(x)
 def share(queue):
     global shared

@@ -134,22 +134,24 @@ typedef struct {
 
 enum { kReadNothing = -2 };
 
+/* Looks for a while whether something comes. As wait_and_read(). */
+static ssize_t spin_and_read(Stream* self, void* passed, size_t* passed_bytes) {
+  const size_t room = *passed_bytes;
+  const uint64_t until = monotonic_ns() + kSpinNs;
+  do {
+    *passed_bytes = room;
+    const ssize_t got = read_some(self, MSG_DONTWAIT, passed, passed_bytes);
+    if (got >= 0 || errno != EAGAIN) {
+      self->spin_failures = 0;
+      return got;
+    }
+  } while (monotonic_ns() < until);
+  if (self->spin_failures < kSpinPatience) ++self->spin_failures;
+  return kReadNothing;
+}
+
 /* Waits and reads. Bytes, 0 at the end, kReadNothing, -1 with errno. Without the interpreter's lock. */
 static ssize_t wait_and_read(Stream* self, const Patience* patience, void* passed, size_t* passed_bytes) {
-  const size_t room = *passed_bytes;
-  if (patience->spin && patience->timeout_ms != 0 && may_spin(self)) {
-    const uint64_t until = monotonic_ns() + kSpinNs;
-    do {
-      *passed_bytes = room;
-      const ssize_t got = read_some(self, MSG_DONTWAIT, passed, passed_bytes);
-      if (got >= 0 || errno != EAGAIN) {
-        self->spin_failures = 0;
-        return got;
-      }
-    } while (monotonic_ns() < until);
-    if (self->spin_failures < kSpinPatience) ++self->spin_failures;
-  }
-  *passed_bytes = room;
   int flags = MSG_DONTWAIT;
   if (patience->timeout_ms < 0 && patience->wake < 0 && !patience->for_room) {
     flags = 0;
@@ -170,14 +172,20 @@ static int read_in(Stream* self, const Patience* patience) {
   const size_t want = missing(self);
   if (make_room(&self->in, want > kReadBytes ? want : kReadBytes) < 0) return -1;
   char passed[CMSG_SPACE(kMostFds * sizeof(int))];
+  int spin = patience->spin && patience->timeout_ms != 0 && may_spin(self);
   for (;;) {
     size_t passed_bytes = sizeof passed;
     ssize_t got;
     int failed;
     Py_BEGIN_ALLOW_THREADS;
-    got = wait_and_read(self, patience, passed, &passed_bytes);
+    got = spin ? spin_and_read(self, passed, &passed_bytes) : wait_and_read(self, patience, passed, &passed_bytes);
     failed = errno;
     Py_END_ALLOW_THREADS;
+    if (spin && got == kReadNothing) { /* a signal that came meanwhile will not interrupt the sleep */
+      spin = 0;
+      if (PyErr_CheckSignals() < 0) return -1;
+      continue;
+    }
     if (got == kReadNothing) return 0;
     if (got > 0) {
       self->in.end += (size_t)got;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import atexit
 import base64
-import inspect
 import json
 import mmap
 import os
@@ -390,6 +389,8 @@ def _travelling(error: BaseException) -> Any:
 
 def parameters_of(function: Callable[..., Any]) -> int | None:
     """How many positional parameters the function has; None if it takes any number, or nobody knows."""
+    import inspect  # large, and seldom needed
+
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

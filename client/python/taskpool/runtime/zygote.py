@@ -6,7 +6,6 @@ import _signal
 import fcntl
 import gc
 import importlib
-import inspect
 import mmap
 import os
 import select
@@ -274,6 +273,8 @@ def ready_frame(head: dict[str, Any]) -> bytes:
 
 def list_functions(module: Any) -> list[dict[str, str]]:
     """The public functions of a module, as `ready` lists them."""
+    import inspect  # large, and of no use to pools that list nothing
+
     listed = []
     for name in getattr(module, "__all__", None) or vars(module):
         value = getattr(module, name, None)
