@@ -45,6 +45,8 @@ def await_notice(condition, ready, found):
     with condition:
         ready.release()
         found.put(condition.wait(30))
+def let_go(lock):
+    lock.release()
 def attempt(call, *arguments, **keywords):
     try:
         return call(*arguments, **keywords)
@@ -240,6 +242,35 @@ with PlainManager() as manager:
 ''')
         self.assertEqual(lines, ["AssertionError: server not yet started", "ProcessError: Already started server",
                                  " unknown_object", "8 [1]", "9"])
+
+    def test_releasing(self):
+        """A lock that one has is released without waiting for an answer; that somebody else was quicker becomes a warning."""
+        self.assertEqual(self.program('''
+manager = Manager()
+lock, rlock, condition = manager.Lock(), manager.RLock(), manager.Condition()
+for each in (lock, rlock, condition): print(attempt(each.release))
+for each in (lock, rlock, condition):
+    for _ in range(1000):
+        with each: pass
+    print(attempt(each.acquire), attempt(each.release), attempt(each.release))
+for _ in range(5): rlock.acquire()
+for _ in range(5): rlock.release()
+print(attempt(rlock.release))
+lock.acquire()
+child = Process(target=let_go, args=(lock,))
+child.start()
+child.join()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    lock.release()
+    lock.acquire()
+    print([each.category.__name__ for each in caught])
+semaphore = manager.BoundedSemaphore(1)
+semaphore.acquire()
+semaphore.release()
+print(attempt(semaphore.release))
+'''), ["RuntimeError: cannot release un-acquired lock"] * 3 + ["True None RuntimeError: cannot release un-acquired lock"] * 3 +
+            ["RuntimeError: cannot release un-acquired lock", "['RuntimeWarning']", "ValueError: Semaphore released too many times"])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 
 enum { kPrefixBytes = 32, kMaxBodyBytes = 1 << 20 };
 
-enum { kOpResult = 8, kOpApply = 7, kOpRun = 64, kOpRunResults = 65 };
+enum { kOpResult = 8, kOpApply = 7, kOpRun = 64, kOpRunResults = 65, kOpStore = 131, kOpStoreReply = 132 };
 enum { kInArena = 1 };
 enum { kAsPickle = 3 };
 

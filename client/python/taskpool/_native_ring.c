@@ -1,11 +1,12 @@
 /* A queue of items in shared memory, for any number of processes that put and get. queues.py makes queues of it.
  *
- * The memory is a file without a name. It begins with a Header; then comes the ring, with a record for each item: its size, its bytes,
- * padded. An item that is large, or for which the ring has no room left, lies behind the ring: its record says where.
+ * The memory is a file without a name. It begins with a Header; then comes the ring, with a record for each item: its
+ * size, its bytes, padded. An item that is large, or for which the ring has no room left, lies behind the ring: its
+ * record says where.
  *
- * A process may be killed anywhere. The lock is a robust mutex. A record counts from when `tail` is stored, until `head` is; whoever
- * gets the lock of a dead one counts the records again. What lies behind the ring is not used again before all of it has been read;
- * if its reader was killed, never. */
+ * A process may be killed anywhere. The lock is a robust mutex. A record counts from when `tail` is stored, until
+ * `head` is; whoever gets the lock of a dead one counts the records again. What lies behind the ring is not used again
+ * before all of it has been read; if its reader was killed, never. */
 
 #define _GNU_SOURCE /* fallocate */
 #include "_native_ring.h"
@@ -40,9 +41,9 @@ typedef struct {
   uint64_t most; /* items; 0: no bound */
   _Alignas(64) _Atomic uint64_t tail;
   _Atomic uint64_t items;
-  _Atomic uint32_t puts; /* raised with each */
+  _Atomic uint32_t puts;    /* raised with each */
   _Atomic uint32_t getters; /* who wait */
-  uint64_t outside_end; /* where there is room behind the ring */
+  uint64_t outside_end;     /* where there is room behind the ring */
   uint64_t outside_items;
   _Alignas(64) _Atomic uint64_t head;
   _Atomic uint32_t gets;
@@ -52,10 +53,9 @@ typedef struct {
 _Static_assert(sizeof(Header) <= kHeaderBytes, "the header has a page");
 
 typedef struct {
-  PyObject_HEAD
-  Py_buffer memory;
-  Header *header;
-  char *ring;
+  PyObject_HEAD Py_buffer memory;
+  Header* header;
+  char* ring;
   int fd;
   int may_spin;
   unsigned spin_failures;
@@ -70,30 +70,30 @@ static int64_t now_ns(void) {
 
 static uint64_t padded(uint64_t bytes) { return (bytes + 7) & ~(uint64_t)7; }
 
-static void copy_in(Ring *self, uint64_t at, const void *from, size_t bytes) {
+static void copy_in(Ring* self, uint64_t at, const void* from, size_t bytes) {
   const size_t place = (size_t)(at & (self->header->capacity - 1));
   const size_t first = self->header->capacity - place < bytes ? (size_t)(self->header->capacity - place) : bytes;
   memcpy(self->ring + place, from, first);
-  memcpy(self->ring, (const char *)from + first, bytes - first);
+  memcpy(self->ring, (const char*)from + first, bytes - first);
 }
 
-static void copy_out(const Ring *self, uint64_t at, void *into, size_t bytes) {
+static void copy_out(const Ring* self, uint64_t at, void* into, size_t bytes) {
   const size_t place = (size_t)(at & (self->header->capacity - 1));
   const size_t first = self->header->capacity - place < bytes ? (size_t)(self->header->capacity - place) : bytes;
   memcpy(into, self->ring + place, first);
-  memcpy((char *)into + first, self->ring, bytes - first);
+  memcpy((char*)into + first, self->ring, bytes - first);
 }
 
 /* Bytes of the record at `at`; 0 if that is none. */
-static uint64_t record_bytes(const Ring *self, uint64_t at) {
+static uint64_t record_bytes(const Ring* self, uint64_t at) {
   uint32_t size;
   copy_out(self, at, &size, sizeof size);
   return size & OUTSIDE ? kOutsideBytes : size < kLargeBytes ? kRecordBytes + padded(size) : 0;
 }
 
 /* After the last owner died with the lock. */
-static void recover(Ring *self) {
-  Header *const header = self->header;
+static void recover(Ring* self) {
+  Header* const header = self->header;
   const uint64_t tail = atomic_load(&header->tail);
   uint64_t items = 0;
   for (uint64_t at = atomic_load(&header->head); at != tail; ++items) {
@@ -108,8 +108,8 @@ static void recover(Ring *self) {
 }
 
 /* Takes the ring's lock. -1 with an exception. */
-static int lock(Ring *self) {
-  pthread_mutex_t *const mutex = &self->header->mutex;
+static int lock(Ring* self) {
+  pthread_mutex_t* const mutex = &self->header->mutex;
   int result = pthread_mutex_trylock(mutex);
   if (result == EBUSY) {
     Py_BEGIN_ALLOW_THREADS;
@@ -126,15 +126,15 @@ static int lock(Ring *self) {
   return -1;
 }
 
-static void unlock(Ring *self) { pthread_mutex_unlock(&self->header->mutex); }
+static void unlock(Ring* self) { pthread_mutex_unlock(&self->header->mutex); }
 
 /* Tells one who waits for the word that it was raised. */
-static void raise_word(_Atomic uint32_t *word, _Atomic uint32_t *waiters) {
+static void raise_word(_Atomic uint32_t* word, _Atomic uint32_t* waiters) {
   atomic_fetch_add(word, 1);
   if (atomic_load(waiters) > 0) syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-static int should_spin(Ring *self) {
+static int should_spin(Ring* self) {
   if (!self->may_spin) return 0;
   if (self->spin_failures < kSpinPatience) return 1;
   if (++self->spin_waits < kSpinAgain) return 0;
@@ -143,7 +143,7 @@ static int should_spin(Ring *self) {
 }
 
 /* Without the interpreter's lock. */
-static int spin(Ring *self, const _Atomic uint32_t *word, uint32_t seen) {
+static int spin(Ring* self, const _Atomic uint32_t* word, uint32_t seen) {
   const int64_t until = now_ns() + kSpinNs;
   do {
     for (int i = 0; i < 16; ++i)
@@ -156,8 +156,10 @@ static int spin(Ring *self, const _Atomic uint32_t *word, uint32_t seen) {
   return 0;
 }
 
-/* Waits until the word is not `seen`, until `deadline` (-1: none) at most. 1: look again; 0: the time is over; -1 an exception. */
-static int wait_for_change(Ring *self, _Atomic uint32_t *word, _Atomic uint32_t *waiters, uint32_t seen, int64_t deadline) {
+/* Waits until the word is not `seen`, until `deadline` (-1: none) at most. 1: look again; 0: the time is over; -1 an
+ * exception. */
+static int wait_for_change(Ring* self, _Atomic uint32_t* word, _Atomic uint32_t* waiters, uint32_t seen,
+                           int64_t deadline) {
   int64_t left = kLookNs;
   if (deadline >= 0) {
     const int64_t rest = deadline - now_ns();
@@ -176,7 +178,7 @@ static int wait_for_change(Ring *self, _Atomic uint32_t *word, _Atomic uint32_t 
 }
 
 /* Reads a timeout: None, or seconds. */
-static int read_deadline(PyObject *timeout, int64_t *deadline) {
+static int read_deadline(PyObject* timeout, int64_t* deadline) {
   *deadline = -1;
   if (timeout == Py_None) return 0;
   const double seconds = PyFloat_AsDouble(timeout);
@@ -186,8 +188,8 @@ static int read_deadline(PyObject *timeout, int64_t *deadline) {
 }
 
 /* Where the next item behind the ring goes. With the lock. */
-static uint64_t take_outside(Ring *self, uint64_t bytes) {
-  Header *const header = self->header;
+static uint64_t take_outside(Ring* self, uint64_t bytes) {
+  Header* const header = self->header;
   if (header->outside_items == 0) header->outside_end = kHeaderBytes + header->capacity;
   const uint64_t offset = header->outside_end;
   header->outside_end += (bytes + 4095) & ~(uint64_t)4095;
@@ -195,7 +197,7 @@ static uint64_t take_outside(Ring *self, uint64_t bytes) {
   return offset;
 }
 
-static int write_all(int fd, const char *data, size_t bytes, uint64_t offset) {
+static int write_all(int fd, const char* data, size_t bytes, uint64_t offset) {
   while (bytes > 0) {
     const ssize_t written = pwrite(fd, data, bytes, (off_t)offset);
     if (written < 0 && errno == EINTR) continue;
@@ -207,7 +209,7 @@ static int write_all(int fd, const char *data, size_t bytes, uint64_t offset) {
   return 0;
 }
 
-static int read_all(int fd, char *into, size_t bytes, uint64_t offset) {
+static int read_all(int fd, char* into, size_t bytes, uint64_t offset) {
   while (bytes > 0) {
     const ssize_t got = pread(fd, into, bytes, (off_t)offset);
     if (got < 0 && errno == EINTR) continue;
@@ -220,7 +222,7 @@ static int read_all(int fd, char *into, size_t bytes, uint64_t offset) {
 }
 
 /* What lay there has been read, or was not needed: the memory is given back. */
-static int give_outside(Ring *self, uint64_t offset, uint64_t bytes) {
+static int give_outside(Ring* self, uint64_t offset, uint64_t bytes) {
   (void)fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
   if (lock(self) < 0) return -1;
   if (self->header->outside_items > 0) --self->header->outside_items;
@@ -229,8 +231,8 @@ static int give_outside(Ring *self, uint64_t offset, uint64_t bytes) {
 }
 
 /* Publishes a record. With the lock; there is room. */
-static void append(Ring *self, uint32_t size, const void *data, size_t bytes) {
-  Header *const header = self->header;
+static void append(Ring* self, uint32_t size, const void* data, size_t bytes) {
+  Header* const header = self->header;
   const uint64_t at = atomic_load_explicit(&header->tail, memory_order_relaxed);
   const uint64_t first = size; /* its upper half is not used */
   copy_in(self, at, &first, kRecordBytes);
@@ -240,15 +242,15 @@ static void append(Ring *self, uint32_t size, const void *data, size_t bytes) {
 }
 
 /* With the lock: the bytes that are free, or 0 if there may be no more items. */
-static uint64_t room(const Ring *self) {
-  const Header *const header = self->header;
+static uint64_t room(const Ring* self) {
+  const Header* const header = self->header;
   if (header->most > 0 && atomic_load_explicit(&header->items, memory_order_relaxed) >= header->most) return 0;
   return header->capacity - (atomic_load_explicit(&header->tail, memory_order_relaxed) -
                              atomic_load_explicit(&header->head, memory_order_relaxed));
 }
 
 /* 1 it is there, 0 there is no room, -1 an exception. */
-static int try_put(Ring *self, const char *data, size_t bytes, uint32_t *gets) {
+static int try_put(Ring* self, const char* data, size_t bytes, uint32_t* gets) {
   if (lock(self) < 0) return -1;
   *gets = atomic_load(&self->header->gets);
   const uint64_t free_bytes = room(self);
@@ -281,7 +283,7 @@ static int try_put(Ring *self, const char *data, size_t bytes, uint32_t *gets) {
   return fits || give_outside(self, where[0], bytes) == 0 ? fits : -1;
 }
 
-static PyObject *ring_put(Ring *self, PyObject *const *arguments, Py_ssize_t count) {
+static PyObject* ring_put(Ring* self, PyObject* const* arguments, Py_ssize_t count) {
   int64_t deadline = 0;
   if (count < 1 || count > 2 || !PyBytes_Check(arguments[0])) {
     PyErr_SetString(PyExc_TypeError, "put(item: bytes, timeout=0)");
@@ -303,8 +305,8 @@ static PyObject *ring_put(Ring *self, PyObject *const *arguments, Py_ssize_t cou
 }
 
 /* The next item; NULL without an exception if there is none. */
-static PyObject *try_get(Ring *self, uint32_t *puts) {
-  Header *const header = self->header;
+static PyObject* try_get(Ring* self, uint32_t* puts) {
+  Header* const header = self->header;
   if (lock(self) < 0) return NULL;
   *puts = atomic_load(&header->puts);
   const uint64_t at = atomic_load_explicit(&header->head, memory_order_relaxed);
@@ -316,7 +318,7 @@ static PyObject *try_get(Ring *self, uint32_t *puts) {
   uint64_t where[2] = {0, 0};
   copy_out(self, at, &size, sizeof size);
   if (size & OUTSIDE) copy_out(self, at + kRecordBytes, where, sizeof where);
-  PyObject *const item = PyBytes_FromStringAndSize(NULL, size & OUTSIDE ? (Py_ssize_t)where[1] : (Py_ssize_t)size);
+  PyObject* const item = PyBytes_FromStringAndSize(NULL, size & OUTSIDE ? (Py_ssize_t)where[1] : (Py_ssize_t)size);
   if (item == NULL) {
     unlock(self);
     return NULL;
@@ -337,7 +339,7 @@ static PyObject *try_get(Ring *self, uint32_t *puts) {
   return NULL;
 }
 
-static PyObject *ring_get(Ring *self, PyObject *const *arguments, Py_ssize_t count) {
+static PyObject* ring_get(Ring* self, PyObject* const* arguments, Py_ssize_t count) {
   int64_t deadline = -1;
   if (count > 1) {
     PyErr_SetString(PyExc_TypeError, "get(timeout=None)");
@@ -346,7 +348,7 @@ static PyObject *ring_get(Ring *self, PyObject *const *arguments, Py_ssize_t cou
   if (count == 1 && read_deadline(arguments[0], &deadline) < 0) return NULL;
   for (;;) {
     uint32_t puts = 0;
-    PyObject *const item = try_get(self, &puts);
+    PyObject* const item = try_get(self, &puts);
     if (item != NULL || PyErr_Occurred()) return item;
     const int changed = wait_for_change(self, &self->header->puts, &self->header->getters, puts, deadline);
     if (changed < 0) return NULL;
@@ -354,15 +356,15 @@ static PyObject *ring_get(Ring *self, PyObject *const *arguments, Py_ssize_t cou
   }
 }
 
-static PyObject *ring_items(Ring *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject* ring_items(Ring* self, PyObject* Py_UNUSED(ignored)) {
   return PyLong_FromUnsignedLongLong(atomic_load(&self->header->items));
 }
 
 /* initialize(most): once, by who made the memory, before anybody else has it. */
-static PyObject *ring_initialize(Ring *self, PyObject *argument) {
+static PyObject* ring_initialize(Ring* self, PyObject* argument) {
   const unsigned long long most = PyLong_AsUnsignedLongLong(argument);
   if (PyErr_Occurred()) return NULL;
-  Header *const header = self->header;
+  Header* const header = self->header;
   pthread_mutexattr_t attributes;
   pthread_mutexattr_init(&attributes);
   pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
@@ -378,11 +380,11 @@ static PyObject *ring_initialize(Ring *self, PyObject *argument) {
   Py_RETURN_NONE;
 }
 
-static PyObject *ring_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(keywords)) {
-  PyObject *memory;
+static PyObject* ring_new(PyTypeObject* type, PyObject* arguments, PyObject* Py_UNUSED(keywords)) {
+  PyObject* memory;
   int fd;
   if (!PyArg_ParseTuple(arguments, "Oi:Ring", &memory, &fd)) return NULL;
-  Ring *const self = (Ring *)type->tp_alloc(type, 0);
+  Ring* const self = (Ring*)type->tp_alloc(type, 0);
   if (self == NULL) return NULL;
   if (PyObject_GetBuffer(memory, &self->memory, PyBUF_WRITABLE) < 0) {
     self->memory.obj = NULL;
@@ -396,23 +398,25 @@ static PyObject *ring_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_
     return NULL;
   }
   self->header = self->memory.buf;
-  self->ring = (char *)self->memory.buf + kHeaderBytes;
+  self->ring = (char*)self->memory.buf + kHeaderBytes;
   self->fd = fd;
   cpu_set_t cpus;
   self->may_spin = sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
-  return (PyObject *)self;
+  return (PyObject*)self;
 }
 
-static void ring_dealloc(Ring *self) {
-  PyTypeObject *const type = Py_TYPE(self);
+static void ring_dealloc(Ring* self) {
+  PyTypeObject* const type = Py_TYPE(self);
   if (self->memory.obj != NULL) PyBuffer_Release(&self->memory);
-  type->tp_free((PyObject *)self);
+  type->tp_free((PyObject*)self);
   Py_DECREF(type);
 }
 
 static PyMethodDef ring_methods[] = {
-    {"initialize", (PyCFunction)ring_initialize, METH_O, "Makes an empty ring, which holds so many items at most (0: any number)."},
-    {"put", (PyCFunction)(void (*)(void))ring_put, METH_FASTCALL, "Appends an item; False if there is no room in time."},
+    {"initialize", (PyCFunction)ring_initialize, METH_O,
+     "Makes an empty ring, which holds so many items at most (0: any number)."},
+    {"put", (PyCFunction)(void (*)(void))ring_put, METH_FASTCALL,
+     "Appends an item; False if there is no room in time."},
     {"get", (PyCFunction)(void (*)(void))ring_get, METH_FASTCALL, "Takes the first item; None if none comes in time."},
     {"items", (PyCFunction)ring_items, METH_NOARGS, "How many items there are."},
     {NULL, NULL, 0, NULL},
@@ -428,8 +432,8 @@ static PyType_Slot ring_slots[] = {
 
 static PyType_Spec ring_spec = {"taskpool._native.Ring", sizeof(Ring), 0, Py_TPFLAGS_DEFAULT, ring_slots};
 
-int taskpool_add_ring(PyObject *module) {
-  PyObject *const type = PyType_FromSpec(&ring_spec);
+int taskpool_add_ring(PyObject* module) {
+  PyObject* const type = PyType_FromSpec(&ring_spec);
   if (type == NULL) return -1;
   const int added = PyModule_AddObjectRef(module, "Ring", type);
   Py_DECREF(type);

@@ -4,4 +4,4 @@
 #include <Python.h>
 
 /* Adds Ring to the extension. -1 with an exception. */
-int taskpool_add_ring(PyObject *module);
+int taskpool_add_ring(PyObject* module);

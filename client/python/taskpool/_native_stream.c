@@ -13,6 +13,7 @@
 
 #include "_native_page.h"
 #include "_native_pickle.h"
+#include "_native_store.h"
 
 enum {
   kReadBytes = 1 << 16,
@@ -315,9 +316,12 @@ static int dispatch_one(Stream* self, PyObject* handlers, PyObject* stray, const
   PyObject* const handler = PyDict_GetItemWithError(handlers, request);
   Py_XINCREF(handler);
   if (handler == NULL && PyErr_Occurred()) done = -1;
-  if (done == 0 && handler != NULL && prefix->op == kOpResult && prefix->fds == 0) {
+  if (done == 0 && handler != NULL && prefix->fds == 0) {
     const char* const body = self->in.data + self->in.at + kPrefixBytes + prefix->head;
-    done = taskpool_take_result(handler, prefix->flags, prefix->encoding, body, (Py_ssize_t)prefix->body);
+    if (prefix->op == kOpResult)
+      done = taskpool_take_result(handler, prefix->flags, prefix->encoding, body, (Py_ssize_t)prefix->body);
+    else if (prefix->op == kOpStoreReply)
+      done = taskpool_take_store_reply(handler, prefix->count, body, (Py_ssize_t)prefix->body);
     if (done == 1) {
       self->in.at += frame_bytes(prefix);
       if (PyDict_DelItem(handlers, request) < 0) done = -1;
@@ -493,6 +497,31 @@ static PyObject* stream_submit(Stream* self, PyObject* const* arguments, Py_ssiz
   return advised;
 }
 
+/* store(handlers, reply, numbers, count, body, flags): queues operations of the store, whose reply is expected unless
+ * that is None; returns the number of the request, the next one of the iterator. Numbers rise with the order in which
+ * requests are queued. */
+static PyObject* stream_store(Stream* self, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != 6 || !PyDict_Check(arguments[0]) || !PyIter_Check(arguments[2]) || !PyBytes_Check(arguments[4])) {
+    PyErr_SetString(PyExc_TypeError, "store(handlers: dict, reply, numbers, count, body: bytes, flags)");
+    return NULL;
+  }
+  FramePrefix prefix = {.op = kOpStore, .body = (uint32_t)PyBytes_GET_SIZE(arguments[4])};
+  prefix.count = (uint32_t)PyLong_AsUnsignedLong(arguments[3]);
+  prefix.flags = (uint8_t)PyLong_AsUnsignedLong(arguments[5]);
+  if (PyErr_Occurred()) return NULL;
+  PyObject* const request = PyIter_Next(arguments[2]);
+  if (request == NULL) return NULL;
+  prefix.request = PyLong_AsUnsignedLongLong(request);
+  if (make_room(&self->out, kPrefixBytes + (size_t)prefix.body) < 0 ||
+      (arguments[1] != Py_None && PyDict_SetItem(arguments[0], request, arguments[1]) < 0)) {
+    Py_DECREF(request);
+    return NULL;
+  }
+  (void)append(self, &prefix, kPrefixBytes);
+  (void)append(self, PyBytes_AS_STRING(arguments[4]), prefix.body);
+  return request;
+}
+
 /* Sends from the front, with the descriptors that go there, and takes it out. Bytes, or -1 with errno; -2 with an
  * exception. */
 static ssize_t send_some(Stream* self) {
@@ -618,6 +647,7 @@ static PyMethodDef stream_methods[] = {
     {"queue", (PyCFunction)(void (*)(void))stream_queue, METH_FASTCALL, "Appends to what is to be sent."},
     {"submit", (PyCFunction)(void (*)(void))stream_submit, METH_FASTCALL, "Queues a small call."},
     {"close", (PyCFunction)stream_close, METH_NOARGS, "Nothing is read or sent any more."},
+    {"store", (PyCFunction)(void (*)(void))stream_store, METH_FASTCALL, "Queues operations of the store."},
     {"flush", (PyCFunction)stream_flush, METH_NOARGS, "Sends what the socket takes."},
     {NULL, NULL, 0, NULL},
 };

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from typing import Any, Callable, Protocol, Sequence
 
 from . import autostart, wire
@@ -79,7 +80,7 @@ class Session:
         self.free_objects: list[int] = []  # numbers of objects of the store that were closed
         self.last_object = 0
         self.segments: Any = None  # of the store: mapping.Segments, once an object was opened
-        self._order = threading.Lock()
+        self.quiet: collections.deque[int] = collections.deque(maxlen=1024)  # requests of which only a failure would be heard
         self.free_numbers = list(range(wire.MAX_PREPARED_CALLS, 0, -1))  # for prepared calls
         self._socket = connection
         self._fileno = connection.fileno()
@@ -96,7 +97,7 @@ class Session:
         self._driver: threading.Thread | None = None
         self._driver_lock = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # type: ignore[attr-defined]  # wakes the driver while it reads
-        self._may_spin = len(os.sched_getaffinity(0)) > 1
+        self._may_spin = len(os.sched_getaffinity(0)) > 1 and os.environ.get("TASKPOOL_SPIN") != "0"
         self.is_in_task = bool(os.environ.get("TASKPOOL_WORKER_TOKEN"))
 
     @functools.cached_property
@@ -140,12 +141,14 @@ class Session:
         elif advice == FIRST_OF_A_BURST:
             self._wake_driver()
 
-    def send_in_order(self, make: Callable[[int], bytes], handler: Handler) -> int:
-        """Sends a request whose number is above those of all that were sent before it, as the store wants it."""
-        with self._order:
-            request = self.new_request()
-            self.expect(request, handler)
-            self.stream.queue(make(request))
+    def store(self, reply: Any, count: int, body: bytes, flags: int = 0) -> int:
+        """Sends operations of the store; `reply` (a StoreReply) gets what they return, None is for those that are quiet. The number
+        of the request is above those of all that were sent before it, as the store wants it."""
+        request = int(self.stream.store(self.handlers, reply, self._requests, count, body, flags))
+        if self.is_broken and reply is not None:
+            self.lose(request)
+        if flags & wire.QUIET:
+            self.quiet.append(request)
         self.flush()
         return request
 
@@ -177,8 +180,9 @@ class Session:
 
     # Waiting
 
-    def wait(self, is_done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Waits until `is_done`, which somebody's on_frame() makes true; False after `timeout` seconds."""
+    def wait(self, is_done: Callable[[], bool], timeout: float | None = None, lend_after: float = 0.0) -> bool:
+        """Waits until `is_done`, which somebody's on_frame() makes true; False after `timeout` seconds. In a task its worker's place
+        is lent after `lend_after` seconds."""
         if is_done():
             return True
         self._check_process()
@@ -187,6 +191,8 @@ class Session:
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self.is_in_task:
             return self._wait(is_done, deadline)
+        if lend_after and self._wait(is_done, time.monotonic() + lend_after):
+            return True
         self.post(wire.encode(wire.NESTED_WAIT, target=1))
         try:
             return self._wait(is_done, deadline)
@@ -318,6 +324,9 @@ class Session:
             return
         if frame.op == wire.ERROR and frame.request == 0:
             return self._break(str(from_head(frame.fields(), False)))
+        if frame.op == wire.ERROR and frame.request in self.quiet:
+            detail = str(from_head(frame.fields(), False))
+            self.call_later(lambda: warnings.warn(f"what was not waited for failed: {detail}", RuntimeWarning))
         for fd in frame.fds:
             os.close(fd)
         if frame.flags & wire.IN_ARENA and frame.op in (wire.RESULT, wire.RESULTS):  # nobody wants it any more

@@ -14,15 +14,14 @@ from .arena import Region
 from .client import Session
 from .errors import DaemonError, DaemonGone, UntrustedPickle, from_head
 
-OBJECT_OPEN, OBJECT_CLOSE, OBJECT_DELETE = 128, 129, 130
-STORE, STORE_REPLY = 131, 132
-
 _OPERATION = struct.Struct("<HBxI")
 _ARGUMENT = struct.Struct("<IBxxx")
 _KEY, _REFS, _ITEMS = 32, 33, 34
 _ARENA_BIT = 0x80
 _I64, _F64 = 19, 25
 _MOST_OPENED = 65536
+#: A task that waits for the store lends its worker's place after so many seconds: most answers come sooner.
+_LEND_AFTER = 0.002
 
 # Operations, by their codes.
 LEN, CLEAR, EXPECT, STAT, HOLD, UNHOLD = range(1, 7)
@@ -225,31 +224,58 @@ class _Waiter:
         return self._frame
 
 
-class Request(_Waiter):
+class _StoreReply:
+    """What waits for the results of operations."""
+
+    done = False
+    count = 0
+    body = b""
+    error: BaseException | None = None
+
+    def is_done(self) -> bool:
+        return self.done
+
+
+try:
+    from ._native import StoreReply  # type: ignore[import-not-found]
+except ImportError:
+    StoreReply = _StoreReply
+
+
+class Request(StoreReply):
     """A `store` request that has been sent: operations of which all are done or none."""
 
-    __slots__ = ("_regions", "_number", "_released")
-
     def __init__(self, session: Session, count: int, body: bytes, regions: Sequence[Region] = ()) -> None:
-        super().__init__(session)
+        self._session = session
         self._regions = regions
         self._released = b""
-        self._number = session.send_in_order(
-            lambda request: wire.PREFIX.pack(len(body), 0, STORE, 0, request, 0, count, 0, 0) + body, self)
+        self._number = session.store(self, count, body)
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if frame.op == wire.ERROR:
+            self.error = from_head(frame.fields(), False)
+        else:
+            self.count, self.body = frame.count, frame.body
+        self.done = True
+        return True
+
+    def on_lost(self, error: DaemonError) -> None:
+        self.error = error
+        self.done = True
 
     def result(self) -> list[list[Any]]:
         """What each operation returned. A wait that is interrupted is taken back: raises what interrupted it."""
         try:
-            frame = self.wait()
-        except DaemonError:
-            self._release()
-            raise
+            self._session.wait(self.is_done, lend_after=_LEND_AFTER)
         except BaseException:
-            self._cancel()
+            if not self.done:
+                self._cancel()
             raise
         if self._regions:
             self._release()
-        results = parse(frame.count, frame.body, self._decode)
+        if self.error is not None:
+            raise self.error
+        results: list[list[Any]] = parse(self.count, self.body, self._decode)
         if self._released:
             self._session.release(self._released)
         return results
@@ -345,6 +371,13 @@ class Opened:
         """The same for operations that are bytes already."""
         return Request(self.session, count, body).result()
 
+    def do_quietly(self, code: int, argument: int) -> None:
+        """Does an operation on an integer, which returns nothing, without waiting for it; a failure becomes a warning."""
+        body = pack(code, self.number, "i", argument)
+        if body is None:
+            body = _pack_operation(self.session, code, self.number, [integer(argument)], [])
+        self.session.store(None, 1, body, wire.QUIET)
+
     def one(self, code: int, *arguments: Argument) -> list[Any]:
         return self.run((code, arguments))[0]
 
@@ -360,13 +393,13 @@ class Opened:
         waiter = _Waiter(self.session)
         request = self.session.new_request()
         self.session.expect(request, waiter)
-        self.session.send(wire.encode(OBJECT_DELETE, request=request, target=self.number))
+        self.session.send(wire.encode(wire.OBJECT_DELETE, request=request, target=self.number))
         return waiter
 
 
 def _close(session: Session, number: int) -> None:
     if not session.is_broken:
-        session.post(wire.encode(OBJECT_CLOSE, target=number))
+        session.post(wire.encode(wire.OBJECT_CLOSE, target=number))
         session.free_objects.append(number)
 
 
@@ -387,7 +420,7 @@ def open_object(fields: dict[str, Any], initial: Argument | None = None) -> Open
     reply = _Opening(session)
     request = session.new_request()
     session.expect(request, reply)
-    session.send(wire.encode(OBJECT_OPEN, head=fields, body=body, encoding=encoding, count=count, request=request,
+    session.send(wire.encode(wire.OBJECT_OPEN, head=fields, body=body, encoding=encoding, count=count, request=request,
                              target=number))
     try:
         frame = reply.wait()

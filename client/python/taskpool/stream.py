@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from _signal import SIG_BLOCK, SIG_UNBLOCK, pthread_sigmask  # without the names that signal's own makes of the old mask
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from . import fd_passing, wire
 
@@ -56,6 +56,7 @@ class PlainStream:
         self._out: collections.deque[tuple[Any, Sequence[int]]] = collections.deque()
         self._sent_at = 0.0
         self._send_lock = threading.Lock()
+        self._order = threading.Lock()
 
     @property
     def queued(self) -> int:
@@ -133,6 +134,16 @@ class PlainStream:
     def submit(self, handlers: dict[int, Any], pending: Any, request: int, target: int, arguments: Any, keywords: Any) -> int:
         """Queues a call of a prepared function, if it is a small one, and expects its result; NOT_SMALL: nothing has been done."""
         return NOT_SMALL
+
+    def store(self, handlers: dict[int, Any], reply: Any, numbers: Iterator[int], count: int, body: bytes, flags: int) -> int:
+        """Queues operations of the store, whose reply is expected unless that is None; returns the number of the request, the next
+        one of the iterator. Numbers rise with the order in which requests are queued."""
+        with self._order:
+            request = next(numbers)
+            if reply is not None:
+                handlers[request] = reply
+            self._out.append((wire.PREFIX.pack(len(body), 0, wire.STORE, flags, request, 0, count, 0, 0) + body, ()))
+        return request
 
     def flush(self) -> bool:
         """Sends what the socket takes; True if that is all. Raises OSError."""

@@ -14,11 +14,20 @@ from .errors import DaemonError
 from .proxies import StoreProxy, milliseconds
 
 
+#: How many acquisitions of one lock are remembered: the depth of an rlock.
+_MOST_HELD = 64
 _thread = threading.get_native_id  # who, in this process, holds what
 
 
 class AcquirerProxy(StoreProxy):
     """A shared lock or semaphore. What a process holds, its end releases; the next owner of a lock is warned then."""
+
+    #: Whether what one acquired is one's own to release.
+    _is_lock = False
+
+    def _adopt(self, opened: store.Opened) -> store.Opened:
+        self.__dict__["_held"] = []  # (object, thread) of each acquire() that was not released
+        return super()._adopt(opened)
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         wait = 0 if not blocking else milliseconds(None if timeout is None or timeout < 0 else timeout)
@@ -28,11 +37,17 @@ class AcquirerProxy(StoreProxy):
             if error.code != "timed_out":
                 raise
             return False
+        if self._is_lock:
+            held = self.__dict__["_held"]
+            held.append((self._opened, _thread()))
+            del held[:-_MOST_HELD]  # others may release it, too
         if died and died[0]:
             _warn_of_death(self)
         return True
 
     def release(self, n: int = 1) -> None:
+        if self._is_lock and n == 1 and self._release_held():
+            return
         try:
             if n == 1:
                 self._do(store.RELEASE, "i", _thread())
@@ -44,6 +59,16 @@ class AcquirerProxy(StoreProxy):
             if error.code == "not_owner":
                 raise RuntimeError("cannot release un-acquired lock") from None
             raise
+
+    def _release_held(self) -> bool:
+        """Gives back what this thread got by this proxy: that cannot fail, unless somebody else did it, so nobody waits for it."""
+        opened, held = self._opened, self.__dict__["_held"]
+        try:
+            held.remove((opened, _thread()))
+        except ValueError:
+            return False
+        opened.do_quietly(store.RELEASE, _thread())
+        return True
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -62,10 +87,12 @@ def _warn_of_death(what: Any) -> None:
 
 class LockProxy(AcquirerProxy):
     _type, _typeid = "lock", "Lock"
+    _is_lock = True
 
 
 class RLockProxy(AcquirerProxy):
     _type, _typeid = "rlock", "RLock"
+    _is_lock = True
 
 
 class SemaphoreProxy(AcquirerProxy):
@@ -107,6 +134,7 @@ class ConditionProxy(AcquirerProxy):
     """A shared condition, with its lock."""
 
     _type, _typeid = "condition", "Condition"
+    _is_lock = True
 
     def wait(self, timeout: float | None = None) -> bool:
         try:

@@ -6,6 +6,8 @@ import os
 import sys
 import time
 
+if sys.argv[2] == "get_plain":  # without the package's extensions
+    sys.modules["taskpool._native"] = sys.modules["taskpool._segment"] = None
 module = importlib.import_module(sys.argv[1])
 
 
@@ -97,11 +99,36 @@ def managed(measure):
         fifty = {f"key {i}": i for i in range(50)}
         calls = {"get": lambda: shared[7], "set": lambda: shared.__setitem__(7, 8), "update": lambda: shared.update(fifty),
                  "lock": locked, "put": lambda: queue.put(1)}
+        measure = measure.removesuffix("_plain")
         items = 50 if measure == "update" else 1
         for _ in range(100):
             calls[measure]()
         count = 2000
         return items * count / seconds(lambda: [calls[measure]() for _ in range(count)])
+
+
+def set_often(shared, barrier, done, count):
+    for i in range(100):
+        shared[i] = i
+    barrier.wait()
+    for i in range(count):
+        shared[7] = i
+    done.put(None)
+
+
+def set_from_4():
+    """Entries that four processes together set a second."""
+    count = 2000
+    with module.Manager() as manager:
+        shared, barrier, done = manager.dict(), module.Barrier(5), module.Queue()
+        processes = [module.Process(target=set_often, args=(shared, barrier, done, count)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        barrier.wait()
+        taken = seconds(lambda: [done.get() for _ in processes])
+        for process in processes:
+            process.join()
+        return 4 * count / taken
 
 
 def lock():
@@ -154,9 +181,10 @@ def worker_pss():
 MEASURES = {"pool_2": lambda: start_pool(2), "pool_64": lambda: start_pool(64), "apply": apply, "apply_async": apply_async,
             "map_single": lambda: map_chunk(100_000, 1), "map": lambda: map_chunk(1_000_000, None),
             "payload_1m": lambda: payload(1 << 20), "payload_100m": lambda: payload(100 << 20),
-            "get": lambda: managed("get"), "set": lambda: managed("set"), "update": lambda: managed("update"),
-            "managed_lock": lambda: managed("lock"), "managed_put": lambda: managed("put"), "lock": lock, "value": value,
-            "queue": queue, "worker_pss": worker_pss}
+            "get": lambda: managed("get"), "get_plain": lambda: managed("get_plain"), "set": lambda: managed("set"),
+            "set_from_4": set_from_4, "update": lambda: managed("update"), "managed_lock": lambda: managed("lock"),
+            "managed_put": lambda: managed("put"), "lock": lock, "value": value, "queue": queue, "worker_pss": worker_pss}
+
 
 if __name__ == "__main__":
     print(json.dumps(MEASURES[sys.argv[2]]()))
