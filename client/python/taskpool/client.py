@@ -26,6 +26,8 @@ from .stream import FIRST_OF_A_BURST, TO_BE_FLUSHED, Stream
 
 #: How long a client waits for a daemon that is starting, in seconds.
 CONNECT_TIMEOUT = 30.0
+#: How long after its end a daemon is waited for that may come back, by a program that has shared objects, in seconds.
+_RESUME_SECONDS = 5.0
 #: How long the driver lets a burst of frames grow, in seconds.
 _BATCH_SECONDS = 0.001
 #: With more requests under way than this, what comes next is not far, but it has work to share the CPUs with: no spinning.
@@ -80,6 +82,9 @@ class Session:
         self.free_objects: list[int] = []  # numbers of objects of the store that were closed
         self.last_object = 0
         self.segments: Any = None  # of the store: mapping.Segments, once an object was opened
+        self.lost: list[tuple[int, Any]] = []  # requests of the store that had no answer when the connection broke, by number
+        self.broken_at = 0.0
+        self.is_closed = False
         self.quiet: collections.deque[int] = collections.deque(maxlen=1024)  # requests of which only a failure would be heard
         self.free_numbers = list(range(wire.MAX_PREPARED_CALLS, 0, -1))  # for prepared calls
         self._socket = connection
@@ -420,17 +425,33 @@ class Session:
         except OSError:
             pass
         self._socket.close()
+        self.broken_at = time.monotonic()
         error = OutcomeUnknown(why)
-        handlers = list(self.handlers.values())
+        handlers = sorted(self.handlers.items())
         self.handlers.clear()
-        for handler in handlers:
+        self.lost = [(request, handler) for request, handler in handlers if hasattr(handler, "send_again")]
+        for _, handler in handlers:
             handler.on_lost(error)
         self._wake_followers()
         self._driver_wanted.set()
 
     def close(self) -> None:
         """Ends the session: what it has running is cancelled, and its pools end."""
+        self.is_closed = True
         self._break("the session was closed")
+
+    def may_go_on(self) -> bool:
+        """Whether this session has something that another one may take over: objects of the store."""
+        return self.segments is not None and not self.is_closed and self.pid == os.getpid()
+
+    def take_over(self, broken: Session) -> None:
+        """Goes on with what the broken session held, and with what it had not been answered. Before anything else is sent."""
+        self._requests = itertools.count(max(broken.new_request(), self.new_request()))
+        self.last_object = broken.last_object
+        lost, broken.lost = broken.lost, []
+        for number, request in lost:
+            request.send_again(self, number)
+        self.flush()
 
     def abandon(self) -> None:
         """In a fork of the process whose session this is."""
@@ -442,13 +463,14 @@ class Session:
             pass
 
 
-def open_session(named: str | None = None, timeout: float = CONNECT_TIMEOUT) -> Session:
-    """Connects to the daemon on that socket, or finds one, or starts one. Raises NoDaemon, TaskTimeout, OSError."""
+def open_session(named: str | None = None, timeout: float = CONNECT_TIMEOUT, broken: Session | None = None) -> Session:
+    """Connects to the daemon on that socket, or finds one, or starts one. It is asked to go on with what the `broken` session held.
+    Raises NoDaemon, TaskTimeout, OSError."""
     deadline = time.monotonic() + timeout
     last: BaseException | None = None
     for place in autostart.places(named):
         try:
-            return _greet(place, deadline)
+            return _greet(place, deadline, broken)
         except (DaemonError, OSError) as error:
             last = error
             if not place.is_private or not autostart.may_start(error):
@@ -457,7 +479,7 @@ def open_session(named: str | None = None, timeout: float = CONNECT_TIMEOUT) -> 
         while True:  # a daemon may be leaving just now
             try:
                 autostart.start(place.socket, deadline)
-                return _greet(place, deadline)
+                return _greet(place, deadline, broken)
             except DaemonGone:
                 if time.monotonic() > deadline:
                     raise
@@ -467,18 +489,36 @@ def open_session(named: str | None = None, timeout: float = CONNECT_TIMEOUT) -> 
     raise last
 
 
-def _greet(place: autostart.Place, deadline: float) -> Session:
+def _greet(place: autostart.Place, deadline: float, broken: Session | None) -> Session:
     session = Session(autostart.connect(place.socket), place)
     hello: dict[str, Any] = {"version": wire.VERSION, "client": os.path.basename(sys.argv[0] or "python")[:64]
                              if getattr(sys, "argv", None) else "python"}
     if token := os.environ.get("TASKPOOL_WORKER_TOKEN"):
         hello["worker_token"] = token
+    if broken is not None and broken.place.socket == place.socket:
+        hello["resume"] = broken.welcome.get("token", "")
     try:
         frame = session.ask_frame(wire.HELLO, hello, timeout=deadline - time.monotonic())
     except OutcomeUnknown as error:
         raise DaemonGone(error.detail) from None
     session.welcome = frame.fields()
+    if broken is not None and session.welcome.get("resumed"):
+        session.take_over(broken)
     return session
+
+
+def _go_on(broken: Session) -> Session:
+    """A session in place of one that broke off, with a daemon that may be starting just now."""
+    deadline = broken.broken_at + _RESUME_SECONDS
+    pause = 0.01
+    while True:
+        try:
+            return open_session(broken=broken)
+        except (DaemonError, OSError):
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 0.2)
 
 
 _default: Session | None = None
@@ -493,7 +533,7 @@ def default() -> Session:
         return session
     with _default_lock:
         if _default is None or _default.is_broken:
-            _default = open_session()
+            _default = _go_on(_default) if _default is not None and _default.may_go_on() else open_session()
         return _default
 
 

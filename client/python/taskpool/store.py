@@ -245,11 +245,15 @@ except ImportError:
 class Request(StoreReply):
     """A `store` request that has been sent: operations of which all are done or none."""
 
-    def __init__(self, session: Session, count: int, body: bytes, regions: Sequence[Region] = ()) -> None:
-        self._session = session
+    error: BaseException | None
+
+    def __init__(self, opened: Opened, count: int, body: bytes, regions: Sequence[Region] = ()) -> None:
+        self._opened = opened
+        self._session = opened.session
+        self._operations = count, body
         self._regions = regions
         self._released = b""
-        self._number = session.store(self, count, body)
+        self._number = self._session.store(self, count, body)
 
     def on_frame(self, frame: wire.Frame) -> bool:
         if frame.op == wire.ERROR:
@@ -265,12 +269,16 @@ class Request(StoreReply):
 
     def result(self) -> list[list[Any]]:
         """What each operation returned. A wait that is interrupted is taken back: raises what interrupted it."""
-        try:
-            self._session.wait(self.is_done, lend_after=_LEND_AFTER)
-        except BaseException:
-            if not self.done:
-                self._cancel()
-            raise
+        while True:
+            session = self._session
+            try:
+                session.wait(self.is_done, lend_after=_LEND_AFTER)
+            except BaseException:
+                if not self.done:
+                    self._cancel()
+                raise
+            if self.error is None or not session.is_broken or not self._is_sent_again(session):
+                break
         if self._regions:
             self._release()
         if self.error is not None:
@@ -279,6 +287,26 @@ class Request(StoreReply):
         if self._released:
             self._session.release(self._released)
         return results
+
+    def _is_sent_again(self, broken: Session) -> bool:
+        """Whether a new session asks the same once more. A daemon that knows this one does nothing twice."""
+        try:
+            if broken.may_go_on():
+                client.default()
+        except (DaemonError, OSError):
+            pass
+        return self._session is not broken
+
+    def send_again(self, session: Session, number: int) -> None:
+        """In a session that has taken over: asks again, under the old number."""
+        if self._regions:  # the arena has gone, and what was in it
+            return
+        self._opened.move_to(session)
+        self._session = session
+        self.error, self.done = None, False
+        session.expect(number, self)
+        count, body = self._operations
+        session.stream.queue(wire.PREFIX.pack(len(body), 0, wire.STORE, 0, number, 0, count, 0, 0) + body)
 
     def _release(self) -> None:
         for region in self._regions:
@@ -361,15 +389,26 @@ class Opened:
         self.reader = _segments_of(session).reader(about)
         self._finalizer = weakref.finalize(self, _close, session, number)
 
+    def move_to(self, session: Session) -> None:
+        """Is from now on open in the session that has taken over, under the same number."""
+        if self.session is session:
+            return
+        self._finalizer.detach()
+        self.session = session
+        request = session.new_request()
+        session.expect(request, _Opening(session))
+        session.stream.queue(wire.encode(wire.OBJECT_OPEN, head={"object": self.id}, request=request, target=self.number))
+        self._finalizer = weakref.finalize(self, _close, session, self.number)
+
     def run(self, *operations: tuple[int, tuple[Argument, ...]]) -> list[list[Any]]:
         """Does the operations as one; the values that each returned. Raises DaemonError with the daemon's code."""
         regions: list[Region] = []
         body = b"".join([_pack_operation(self.session, code, self.number, arguments, regions) for code, arguments in operations])
-        return Request(self.session, len(operations), body, regions).result()
+        return Request(self, len(operations), body, regions).result()
 
     def run_packed(self, count: int, body: bytes) -> list[list[Any]]:
         """The same for operations that are bytes already."""
-        return Request(self.session, count, body).result()
+        return Request(self, count, body).result()
 
     def do_quietly(self, code: int, argument: int) -> None:
         """Does an operation on an integer, which returns nothing, without waiting for it; a failure becomes a warning."""

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""What a program holds in the store outlives a daemon that is killed and started again."""
+
+import signal
+import subprocess
+import unittest
+
+from support import DEADLINE, Daemons
+
+PROGRAM = '''
+import os, sys, threading, time
+import taskpool
+from taskpool import Manager
+
+def say(*what): print(*what, flush=True)
+if __name__ == "__main__":
+    manager = Manager()
+    lock, rlock, other = manager.Lock(), manager.RLock(), manager.Lock()
+    d = manager.dict(a=1)
+    queue = manager.Queue()
+    lock.acquire()
+    rlock.acquire()
+    rlock.acquire()
+    other.acquire()
+    got = []
+    def wait_for_lock():
+        got.append(other.acquire())
+    def wait_for_item():
+        got.append(queue.get())
+    waiting = [threading.Thread(target=call) for call in (wait_for_lock, wait_for_item)]
+    for thread in waiting: thread.start()
+    while "waiting=1" not in str(other): time.sleep(0.001)
+    say("ready", os.getpid())
+    sys.stdin.readline()
+    say(d["a"], lock.acquire(False), str(lock))
+    d["b"] = 2
+    say(dict(d))
+    other.release()
+    queue.put("item")
+    for thread in waiting: thread.join(20)
+    say(sorted(map(str, got)), [thread.is_alive() for thread in waiting])
+    lock.release()
+    say(lock.acquire(False))
+    for _ in range(2): rlock.release()
+    try: rlock.release()
+    except RuntimeError as error: say(error)
+'''
+
+
+class Resume(Daemons):
+    def test_locks_and_waits_survive_the_daemon(self):
+        program = self.start(PROGRAM, stdin=subprocess.PIPE)
+        self.assertTrue(program.stdout.readline().startswith("ready"))
+        self.daemon.process.send_signal(signal.SIGKILL)
+        self.daemon.process.wait(DEADLINE)
+        self.daemon.start()
+        program.stdin.write("go\n")
+        program.stdin.flush()
+        out, err = self.finish(program)
+        self.assertEqual(program.returncode, 0, out + err + self.daemon.log()[-3000:])
+        self.assertEqual(out.splitlines(), ["1 False <Lock free=0 waiting=0>", "{'a': 1, 'b': 2}", "['True', 'item'] [False, False]", "True",
+                                            "cannot release un-acquired lock"], err)
+
+    def test_a_daemon_that_stays_away(self):
+        """Whatever waits ends with an error, soon."""
+        program = self.start("""
+            import taskpool, threading, time
+            manager = taskpool.Manager()
+            queue = manager.Queue()
+            print("ready", flush=True)
+            begun = time.monotonic()
+            try: queue.get()
+            except taskpool.DaemonError as error: print(type(error).__name__)
+            try: queue.put(1)
+            except taskpool.DaemonError as error: print(type(error).__name__, time.monotonic() - begun < 20)
+            """)
+        self.assertEqual(program.stdout.readline(), "ready\n")
+        self.daemon.process.send_signal(signal.SIGKILL)
+        self.daemon.process.wait(DEADLINE)
+        try:
+            out, err = self.finish(program)
+        finally:
+            self.daemon.start()
+        self.assertEqual(program.returncode, 0, out + err)
+        self.assertRegex(out, r"^OutcomeUnknown\n(DaemonGone|NoDaemon) True\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()
