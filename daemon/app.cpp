@@ -13,6 +13,8 @@
 #include "daemon/log.hpp"
 #include "daemon/os/notify.hpp"
 #include "daemon/os/process.hpp"
+#include "daemon/os/process_limits.hpp"
+#include "daemon/os/text_file.hpp"
 #include "daemon/server/token.hpp"
 #include "daemon/wire/spawn.hpp"
 #include "proto/build_id.hpp"
@@ -100,6 +102,41 @@ Result<void> App::prepare() {
   return boost::system::in_place_value;
 }
 
+void App::find_means() {
+  auto& means = services_.means;
+  means.process_limit = os::is_bound_by_process_limit();
+  means.open_files = os::most_open_files();
+  const auto own = os::CgroupTree::own_directory(os::read_text("/proc/self/cgroup"), "/sys/fs/cgroup");
+  auto tree = own ? os::CgroupTree::take_over(*own, {"memory", "pids"}) : Result<os::CgroupTree>{own.error()};
+  if (tree) {
+    cgroups_.emplace(std::move(*tree));
+    services_.cgroups = &*cgroups_;
+    means.cgroups = true;
+    means.cgroup_memory = cgroups_->has("memory");
+    means.cgroup_pids = cgroups_->has("pids");
+    means.why_no_cgroups = cgroups_->base() + " has no such controller";
+  } else {
+    means.why_no_cgroups = "no cgroups: " + tree.error().detail;
+  }
+  log::info("limits", {{"memory_by", means.cgroup_memory ? "cgroup" : "rlimit"},
+                       {"processes_by", means.cgroup_pids     ? "cgroup"
+                                        : means.process_limit ? "rlimit"
+                                                              : "nobody"},
+                       {"cgroup", cgroups_ ? cgroups_->base() : ""},
+                       {"why", means.cgroup_memory && means.cgroup_pids ? "" : means.why_no_cgroups}});
+}
+
+void App::warn_of_limits() const {
+  for (const auto& pool : config_.pools)
+    for (const auto& limit : pool::plan_limits(pool, services_.means).limits)
+      if (!limit.note.empty())
+        log::warning("limit_weakened", {{"pool", pool.name},
+                                        {"limit", limit.key},
+                                        {"value", limit.value},
+                                        {"by", pool::name(limit.by)},
+                                        {"note", limit.note}});
+}
+
 int App::run() {
   log::set_level(config_.log_level);
   if (const auto ready = prepare(); !ready) {
@@ -112,6 +149,8 @@ int App::run() {
     exit_code_ = kExitFailed;
     shutdown(true);
   };
+  find_means();
+  warn_of_limits();
   wire::spawn(io_, hear_signals(), ended);
   wire::spawn(io_, feed_watchdog(), ended);
   pools_.open_configured([this](const std::string& error) { on_pools_started(error); });
@@ -197,6 +236,7 @@ void App::reload(std::function<void(const std::string& error, const ConfigChange
   config_.spool = keep_spool;
   config_.store_dir = keep_store;
   log::set_level(config_.log_level);
+  warn_of_limits();
   pools_.reload([changes, done = std::move(done), this](const std::string& error) {
     log::info("reloaded", {{"changed", fmt::format("{}", fmt::join(changes.changed, ","))},
                            {"needs_restart", fmt::format("{}", fmt::join(changes.needs_restart, ","))},

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "daemon/config.hpp"
+#include "daemon/os/cgroup.hpp"
 #include "daemon/os/signals.hpp"
 #include "daemon/server/server.hpp"
 #include "daemon/server/socket_path.hpp"
@@ -38,6 +39,10 @@ class App : public server::Admin {
   enum class Phase { starting, serving, stopping };
 
   Result<void> prepare();
+  /// Finds out how tasks can be limited here, and says so.
+  void find_means();
+  /// Says which limits of the configured pools are not enforced as one might expect.
+  void warn_of_limits() const;
   void on_pools_started(const std::string& error);
   boost::asio::awaitable<void> hear_signals();
   boost::asio::awaitable<void> feed_watchdog();
@@ -55,6 +60,7 @@ class App : public server::Admin {
   CommandLine command_line_;
   os::PassedSockets passed_;  ///< Until prepare() takes them.
   Metrics metrics_;
+  std::optional<os::CgroupTree> cgroups_;  ///< Before the pools, whose workers have some.
   queue::JobTable jobs_;
   server::Arenas arenas_;
   pool::Services services_;

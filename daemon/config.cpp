@@ -178,6 +178,9 @@ Result<void> check_pools(const Config& config) {
                   "pool.name = " + quote(pool.name) + ": want 1 to " + std::to_string(kMaxNameBytes) + " bytes");
     if (!names.insert(pool.name).second)
       return fail(Errc::bad_argument, "pool.name = " + quote(pool.name) + ": two pools have this name");
+    if (pool.max_task_files != 0 && pool.max_task_files < kMinTaskFiles)
+      return fail(Errc::bad_argument, "pool." + pool.name + ".max_task_files = " + std::to_string(pool.max_task_files) +
+                                          ": want 0 or at least " + std::to_string(kMinTaskFiles));
     if (!config.runtimes.contains(pool.runtime))
       return fail(Errc::bad_argument, "pool." + pool.name + ".runtime = " + quote(pool.runtime) +
                                           ": no such runtime; there must be a [runtime.NAME] table");

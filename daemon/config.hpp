@@ -31,6 +31,11 @@ struct PoolConfig {
   std::uint32_t max_queued = 2'000'000;  ///< Tasks.
   std::string initializer;               ///< A function to run first in each worker, or empty.
   std::string initializer_arguments;     ///< One JSON array, or empty.
+  std::uint64_t max_task_memory = 0;     ///< Bytes; of this and the next three 0: no limit.
+  std::uint32_t max_task_processes = 0;
+  std::uint32_t max_task_files = 0;
+  std::chrono::milliseconds cpu_timeout{0};  ///< Of one task, unless its call says otherwise.
+  std::uint32_t nice = 0;
   // Of pools that sessions open; no keys of the file.
   std::vector<std::string> command;  ///< The runtime program and its words; empty: those of Config::runtimes.
   bool once = false;                 ///< Its workers are not replaced when they end.

@@ -20,6 +20,7 @@ struct Metrics {
   std::uint64_t tasks_cancelled = 0;
   std::uint64_t tasks_timed_out = 0;
   std::uint64_t tasks_lost = 0;
+  std::uint64_t tasks_out_of_memory = 0;
   std::uint64_t tasks_retried = 0;
   std::uint64_t tasks_taken_back = 0;
   std::uint64_t failures_uncollected = 0;
@@ -73,6 +74,8 @@ inline constexpr std::array kMetrics{
     MetricInfo{"tasks_cancelled_total", &Metrics::tasks_cancelled, "tasks", true, "tasks cancelled"},
     MetricInfo{"tasks_timed_out_total", &Metrics::tasks_timed_out, "tasks", true, "tasks killed at their time limit"},
     MetricInfo{"tasks_lost_total", &Metrics::tasks_lost, "tasks", true, "tasks whose worker died"},
+    MetricInfo{"tasks_out_of_memory_total", &Metrics::tasks_out_of_memory, "tasks", true,
+               "tasks whose worker was killed for memory"},
     MetricInfo{"tasks_retried_total", &Metrics::tasks_retried, "tasks", true, "runs that were repeats"},
     MetricInfo{"tasks_taken_back_total", &Metrics::tasks_taken_back, "tasks", true,
                "tasks moved from one worker's share back to the queue"},
@@ -94,12 +97,14 @@ inline constexpr std::array kMetrics{
     MetricInfo{"arena_bytes", &Metrics::arena_bytes, "bytes", false, "shared memory of the sessions' arenas"},
     MetricInfo{"store_operations_total", &Metrics::store_operations, "operations", true,
                "operations on objects of the store, done by the daemon"},
-    MetricInfo{"store_waiting", &Metrics::store_waiting, "requests", false, "requests that wait at locks, queues and others"},
+    MetricInfo{"store_waiting", &Metrics::store_waiting, "requests", false,
+               "requests that wait at locks, queues and others"},
     MetricInfo{"store_segments", &Metrics::store_segments, "segments", false, "users and groups that have a store"},
     MetricInfo{"store_objects", &Metrics::store_objects, "objects", false, "objects in the store"},
     MetricInfo{"store_bytes", &Metrics::store_bytes, "bytes", false, "memory that the store's segments take"},
     MetricInfo{"store_live_bytes", &Metrics::store_live_bytes, "bytes", false, "how much of that objects use"},
-    MetricInfo{"store_buffer_bytes", &Metrics::store_buffer_bytes, "bytes", false, "size of the buffers that sessions have open"},
+    MetricInfo{"store_buffer_bytes", &Metrics::store_buffer_bytes, "bytes", false,
+               "size of the buffers that sessions have open"},
 };
 
 }  // namespace taskpool

@@ -41,7 +41,7 @@ inline constexpr std::size_t kMaxJsonDepth = 64;
 inline constexpr std::size_t kMaxListed = 4096;
 /// Longest time that a field can name: 2^31-1 ms, 24 days.
 inline constexpr std::chrono::milliseconds kMaxDuration{0x7fffffff};
-/// `retries` and `lost_retries`.
+/// `retries`, `lost_retries` and `oom_retries`.
 inline constexpr std::uint32_t kMaxRetries = 1000;
 /// A task that killed this many workers is not run again, whatever `lost_retries` says.
 inline constexpr std::uint32_t kMaxDeathsPerTask = 2;
@@ -49,6 +49,10 @@ inline constexpr std::uint32_t kMaxDeathsPerTask = 2;
 inline constexpr std::chrono::milliseconds kMaxRetryDelay{60'000};
 inline constexpr int kMinPriority = -100;
 inline constexpr int kMaxPriority = 100;
+/// `nice`: 0 is what the daemon has, and this is the least urgent that there is.
+inline constexpr std::uint32_t kMaxNice = 19;
+/// Smallest `max_task_files`: a worker needs some itself, to receive descriptors.
+inline constexpr std::uint32_t kMinTaskFiles = 32;
 /// Workers of one pool.
 inline constexpr std::uint32_t kMaxWorkers = 1024;
 /// Rows in one reply to `ps` or `failures`, so that it fits a frame.

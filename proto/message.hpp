@@ -69,6 +69,8 @@ struct Call {
   std::uint32_t soft_timeout_ms = 0;
   std::uint32_t retries = 0;
   std::uint32_t lost_retries = 0;
+  std::uint32_t oom_retries = 0;
+  std::optional<std::uint32_t> cpu_timeout_ms;
   std::uint32_t retry_delay_ms = 100;
   std::optional<int> priority;
   bool detached = false;
@@ -143,6 +145,12 @@ struct PoolOpen {
   std::vector<std::string> command;  ///< Empty: the configured runtime's.
   bool setup = false;
   bool once = false;
+  // Limits; 0: none of its own.
+  std::uint64_t max_task_memory = 0;  ///< Bytes.
+  std::uint32_t max_task_processes = 0;
+  std::uint32_t max_task_files = 0;
+  std::uint32_t cpu_timeout_ms = 0;
+  std::uint32_t nice = 0;
 };
 
 /// The head of `pool_close`, `pool_pause`, `pool_resume`, `functions` and `workers`.
@@ -308,6 +316,12 @@ struct Fork {
   std::string initializer_arguments;  ///< Raw JSON: an array, or empty.
   int oom_score_adj = 0;
   bool setup = false;
+  // What the worker sets itself; 0 and empty: nothing.
+  std::string cgroup;            ///< The directory of the cgroup that it enters.
+  std::uint64_t data_bytes = 0;  ///< RLIMIT_DATA.
+  std::uint32_t processes = 0;   ///< RLIMIT_NPROC.
+  std::uint32_t open_files = 0;  ///< RLIMIT_NOFILE.
+  std::uint32_t nice = 0;        ///< Added to what it has.
 };
 
 struct Forked {

@@ -90,6 +90,8 @@ void shape(Io& io, std::type_identity<Call>) {
   io.integer("soft_timeout_ms", &Call::soft_timeout_ms, kMaxMs);
   io.integer("retries", &Call::retries, kMaxRetries);
   io.integer("lost_retries", &Call::lost_retries, kMaxRetries);
+  io.integer("oom_retries", &Call::oom_retries, kMaxRetries);
+  io.integer("cpu_timeout_ms", &Call::cpu_timeout_ms, kMaxMs);
   io.integer("retry_delay_ms", &Call::retry_delay_ms, kMaxDelay);
   io.integer("priority", &Call::priority, kMinPriority, kMaxPriority);
   io.boolean("detached", &Call::detached);
@@ -186,6 +188,11 @@ void shape(Io& io, std::type_identity<PoolOpen>) {
   io.texts("command", &PoolOpen::command, kMaxPathBytes);
   io.boolean("setup", &PoolOpen::setup);
   io.boolean("once", &PoolOpen::once);
+  io.integer("max_task_memory", &PoolOpen::max_task_memory, kAny64);
+  io.integer("max_task_processes", &PoolOpen::max_task_processes, kAny32);
+  io.integer("max_task_files", &PoolOpen::max_task_files, kAny32);
+  io.integer("cpu_timeout_ms", &PoolOpen::cpu_timeout_ms, kMaxMs);
+  io.integer("nice", &PoolOpen::nice, kMaxNice);
 }
 
 template <class Io>
@@ -407,6 +414,11 @@ void shape(Io& io, std::type_identity<Fork>) {
   io.raw("initializer_arguments", &Fork::initializer_arguments, Json::value_t::array);
   io.integer("oom_score_adj", &Fork::oom_score_adj, -1000, 1000);
   io.boolean("setup", &Fork::setup);
+  io.text("cgroup", &Fork::cgroup, kMaxPathBytes);
+  io.integer("data_bytes", &Fork::data_bytes, kAny64);
+  io.integer("processes", &Fork::processes, kAny32);
+  io.integer("open_files", &Fork::open_files, kAny32);
+  io.integer("nice", &Fork::nice, kMaxNice);
 }
 
 template <class Io>

@@ -109,10 +109,15 @@ void CallFlags::define(CLI::App& app) {
       app, "--timeout", [this](auto time) { options.timeout = time; }, "Kill a task that runs longer");
   add_duration(
       app, "--soft-timeout", [this](auto time) { options.soft_timeout = time; }, "Ask a task that runs longer to stop");
+  add_duration(
+      app, "--cpu-timeout", [this](auto time) { options.cpu_timeout = time; }, "Kill a task that uses more CPU time");
   app.add_option("--retries", options.retries, "Run a task that fails up to N more times")
       ->type_name("N")
       ->check(CLI::Range(0u, kMaxRetries));
   app.add_option("--lost-retries", options.lost_retries, "Run a task whose worker dies up to N more times")
+      ->type_name("N")
+      ->check(CLI::Range(0u, kMaxRetries));
+  app.add_option("--oom-retries", options.oom_retries, "Run a task that ran out of memory up to N more times")
       ->type_name("N")
       ->check(CLI::Range(0u, kMaxRetries));
   add_duration(

@@ -76,6 +76,11 @@ Result<Pool> Client::open_pool(const PoolOptions& options) const {
   open.timeout_ms = client::to_ms(options.timeout);
   open.priority = options.priority;
   open.max_queued = options.max_queued;
+  open.max_task_memory = options.max_task_memory;
+  open.max_task_processes = options.max_task_processes;
+  open.max_task_files = options.max_task_files;
+  open.cpu_timeout_ms = client::to_ms(options.cpu_timeout);
+  open.nice = options.nice;
   if (options.stdio.size() > 3) return fail(Errc::bad_argument, "stdio: more than three descriptors");
   const auto connection = session_->connection();
   auto name =

@@ -12,6 +12,8 @@ Call CallOptions::call(std::string function, std::string pool) const {
   call.soft_timeout_ms = client::to_ms(soft_timeout);
   call.retries = retries;
   call.lost_retries = lost_retries;
+  call.oom_retries = oom_retries;
+  if (cpu_timeout) call.cpu_timeout_ms = client::to_ms(*cpu_timeout);
   call.retry_delay_ms = client::to_ms(retry_delay);
   call.priority = priority;
   call.idempotency_key = idempotency_key;

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "daemon/os/text_file.hpp"
 
 namespace taskpool::os {
 namespace {
@@ -24,13 +25,6 @@ int cpus_of_affinity() {
     if (errno != EINVAL) break;
   }
   return 1;
-}
-
-std::string contents(const std::filesystem::path& path) {
-  std::ifstream file{path};
-  std::ostringstream text;
-  text << file.rdbuf();
-  return std::move(text).str();
 }
 
 /// "QUOTA PERIOD" in CPUs; nothing for "max PERIOD", for a quota of -1, and for what is neither.
@@ -67,10 +61,11 @@ std::optional<double> cgroup_cpu_quota(std::string_view membership, const std::f
     // A container may see a path from outside its mount; then only the levels that exist count, the mount's own last.
     for (auto group = std::filesystem::path{line.substr(second + 1)}.relative_path();; group = group.parent_path()) {
       if (unified) {
-        consider(quota_of(contents(mount / group / "cpu.max")));
+        consider(quota_of(read_text((mount / group / "cpu.max").string())));
       } else {
         const auto directory = mount / "cpu" / group;
-        consider(quota_of(contents(directory / "cpu.cfs_quota_us") + " " + contents(directory / "cpu.cfs_period_us")));
+        consider(quota_of(read_text((directory / "cpu.cfs_quota_us").string()) + " " +
+                          read_text((directory / "cpu.cfs_period_us").string())));
       }
       if (group.empty()) break;
     }
@@ -80,7 +75,7 @@ std::optional<double> cgroup_cpu_quota(std::string_view membership, const std::f
 
 int available_cpus() {
   const int cpus = cpus_of_affinity();
-  const auto quota = cgroup_cpu_quota(contents("/proc/self/cgroup"), "/sys/fs/cgroup");
+  const auto quota = cgroup_cpu_quota(read_text("/proc/self/cgroup"), "/sys/fs/cgroup");
   if (!quota || *quota >= cpus) return cpus;
   return std::max(1, static_cast<int>(std::ceil(*quota)));
 }

@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,8 @@ using namespace std::chrono_literals;
 constexpr std::size_t kMaxQueuedBytes = 512 * 1024;
 /// How often a worker is looked at whose running task may have to be stopped as soon as it shows.
 constexpr auto kCancelCheck = 5ms;
+/// How often CPU time is looked at, at most: that of other processes is counted in ticks of 10 ms.
+constexpr auto kCpuCheck = 10ms;
 /// For how long sessions count as at work together after the last time that one followed another.
 constexpr auto kSharedFor = 20ms;
 /// How long a zygote may take to say how a worker ended of which the kernel says that it has.
@@ -195,7 +198,9 @@ void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoi
   const auto elapsed = now - running.since;
   if (job.cancelled && !worker.stopping) stop_running(worker, running.ticket, job.cancel_code, job.kill_at, now);
   if (call.timeout.count() > 0 && elapsed >= call.timeout && !(worker.stopping && worker.stopping->killed))
-    stop_running(worker, running.ticket, Errc::timed_out, now, now);
+    stop_running(worker, running.ticket, Errc::timed_out, now, now,
+                 fmt::format("timeout_ms: killed after {} ms", call.timeout.count()));
+  if (call.cpu_timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) check_cpu(worker, running, now);
   if (call.soft_timeout.count() > 0 && elapsed >= call.soft_timeout && !worker.soft_told && !worker.stopping) {
     worker.soft_told = true;
     worker.interrupt(running.ticket, Interrupt::soft_timeout);
@@ -211,8 +216,27 @@ void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoi
   }
 }
 
-void Pool::stop_running(Worker& worker, Ticket ticket, Errc reason, TimePoint kill_at, TimePoint now) {
-  worker.stopping = Stopping{ticket, reason, kill_at, now >= kill_at};
+void Pool::check_cpu(Worker& worker, const Worker::Running& running, TimePoint now) {
+  auto& watch = worker.cpu_watch;
+  const bool seen = watch && watch->ticket == running.ticket;
+  if (seen && now < watch->next) return;
+  const auto used = worker.cpu_time();
+  if (!seen) watch = CpuWatch{running.ticket, used, now};
+  const auto limit = running.assignment->job->call->cpu_timeout;
+  const auto spent = std::max(used - watch->before, std::chrono::microseconds{0});
+  if (spent >= limit) {
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(spent).count();
+    stop_running(worker, running.ticket, Errc::timed_out, now, now,
+                 fmt::format("cpu_timeout_ms: killed after {} ms of CPU time, of {}", ms, limit.count()));
+    return;
+  }
+  watch->next =
+      now + std::max<std::chrono::nanoseconds>((limit - spent) / cpus_, kCpuCheck);  // it may have a thread for each
+}
+
+void Pool::stop_running(Worker& worker, Ticket ticket, Errc reason, TimePoint kill_at, TimePoint now,
+                        std::string detail) {
+  worker.stopping = Stopping{ticket, reason, kill_at, now >= kill_at, std::move(detail)};
   take_back(worker);
   if (worker.stopping->killed)
     worker.kill();
@@ -233,6 +257,10 @@ std::optional<Pool::TimePoint> Pool::next_check(Worker& worker, TimePoint now) c
   if (job.cancelled && !worker.stopping) by(now + kCancelCheck);
   if (job.call->timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) by(since + job.call->timeout);
   if (job.call->soft_timeout.count() > 0 && !worker.soft_told) by(since + job.call->soft_timeout);
+  if (job.call->cpu_timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) {
+    const bool seen = running && worker.cpu_watch && worker.cpu_watch->ticket == running->ticket;
+    by(seen ? worker.cpu_watch->next : since + queue::kSlowItem);  // most are done by then
+  }
   return next;
 }
 

@@ -97,6 +97,7 @@ void Pool::fail_range(queue::Job& job, const queue::Range& range, ErrorHead erro
     metrics.tasks_failed += range.count;
     if (error.code == Errc::timed_out) metrics.tasks_timed_out += range.count;
     if (error.code == Errc::worker_lost) metrics.tasks_lost += range.count;
+    if (error.code == Errc::out_of_memory) metrics.tasks_out_of_memory += range.count;
     queue_.fail(job, range.count);
   }
   if (error.task.empty()) error.task = services_.jobs.text(job.id);

@@ -3,12 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <fstream>
+#include <csignal>
 #include <utility>
 
 #include "daemon/log.hpp"
 #include "daemon/os/cpus.hpp"
-#include "daemon/os/process.hpp"
+#include "daemon/os/usage.hpp"
 #include "proto/limits.hpp"
 
 /// Workers come and go here: zygotes, forks, deaths, replacements.
@@ -37,13 +37,6 @@ std::uint32_t worker_target(const PoolConfig& config) {
   return config.workers > 0 ? std::min(config.workers, kMaxWorkers) : static_cast<std::uint32_t>(os::available_cpus());
 }
 
-std::string describe_exit(const Worker& worker, const std::optional<Exited>& exited) {
-  const auto who = fmt::format("worker {} (pid {}) died", worker.number(), worker.pid());
-  if (!exited) return who;
-  return who + ": " +
-         os::describe({.code = static_cast<int>(exited->exit_code), .signal = static_cast<int>(exited->signal)});
-}
-
 }  // namespace
 
 Pool::Pool(Services& services, PoolConfig config, const PoolOwner& owner, WorkerFds fds)
@@ -52,6 +45,8 @@ Pool::Pool(Services& services, PoolConfig config, const PoolOwner& owner, Worker
       owner_{owner},
       fds_{std::move(fds)},
       target_{worker_target(config_)},
+      plan_{plan_limits(config_, services.means)},
+      cpus_{os::available_cpus()},
       timer_{services.turn.io()} {}
 
 Pool::~Pool() {
@@ -78,7 +73,7 @@ void Pool::on_zygote_changed(Zygote& zygote) {
     }
     current_ = std::exchange(next_, nullptr);
     forking_ = 0;  // what the old one was asked for comes to be retired
-    tokens_.clear();
+    forks_.clear();
     failures_ = 0;
     if (target_ == 0) tell_started({});
     for (const auto& worker : std::vector{workers_})
@@ -96,7 +91,7 @@ void Pool::zygote_died(Zygote& zygote) {
   if (current_.get() != &zygote) return;
   ++services_.metrics.zygotes_died;
   forking_ = 0;
-  tokens_.clear();
+  forks_.clear();
   current_.reset();
   if (closing_) return tell_closed();
   log::warning("zygote_died", {{"pool", name()}, {"error", zygote.error()}});
@@ -116,6 +111,14 @@ void Pool::back_off(const std::string& why) {
   retry_at_ = services_.turn.now() + delay;
   log::warning("start_failed", {{"pool", name()}, {"error", why}, {"retrying_in_ms", delay.count()}});
   services_.turn.end_later();  // arms the timer
+}
+
+void Pool::on_death_at_start(const Death& death) {
+  const auto why = describe(death) + ", before it was ready";
+  back_off(why);
+  if (failures_ < kMostFailures || death.zygote_died) return;
+  tell_started(why);
+  give_up(Errc::start_failed);
 }
 
 void Pool::give_up(Errc code) {
@@ -169,6 +172,17 @@ void Pool::fork_one() {
   request.initializer_arguments = config_.initializer_arguments;
   request.oom_score_adj = kWorkerOomScore;
   request.setup = static_cast<bool>(fds_.setup);
+  Forking forking{request.token, std::nullopt, plan_.cgroup.memory_bytes, os::oom_kills_of_host()};
+  if (plan_.own_cgroup) {
+    auto group = services_.cgroups->make(fmt::format("worker-{}", request.worker), plan_.cgroup);
+    if (!group) return back_off(group.error().detail);
+    request.cgroup = group->path();
+    forking.group = std::move(*group);
+  }
+  request.data_bytes = plan_.process.data_bytes;
+  request.processes = plan_.process.processes;
+  request.open_files = plan_.process.open_files;
+  request.nice = static_cast<std::uint32_t>(plan_.process.nice);
   std::vector<int> fds;
   for (const auto& fd : fds_.stdio) fds.push_back(fd.get());
   if (request.setup) fds.push_back(fds_.setup.get());
@@ -176,7 +190,7 @@ void Pool::fork_one() {
     back_off(asked.error().detail);
     return;
   }
-  tokens_[request.worker] = request.token;
+  forks_.emplace(request.worker, std::move(forking));
   ++forking_;
 }
 
@@ -203,6 +217,7 @@ void Pool::retire_surplus() {
 void Pool::update(PoolConfig config) {
   config_ = std::move(config);
   target_ = worker_target(config_);
+  plan_ = plan_limits(config_, services_.means);
 }
 
 void Pool::resize(std::uint32_t workers) {
@@ -246,7 +261,7 @@ void Pool::tell_closed() {
   if (!has_work()) {
     for (const auto& worker : std::vector{workers_}) advance(*worker, WorkerEvent::stop_asked);
     forking_ = 0;  // a worker that comes yet finds its channel closed; it may be long in coming, behind a main module
-    tokens_.clear();
+    forks_.clear();
   }
   if (!is_closed()) return;
   services_.turn.end_later();  // at which closed pools are forgotten
@@ -276,9 +291,9 @@ void Pool::advance(Worker& worker, WorkerEvent event) {
       worker.channel().close_after_flush();
       services_.turn.end_later();  // arms the timer
       break;
-    case WorkerAction::back_off: back_off("a worker ended before it was ready"); break;
     case WorkerAction::offer_work: services_.turn.end_later(); break;
     case WorkerAction::none:
+    case WorkerAction::back_off:  // finish() sees to it
     case WorkerAction::clean_up:
     case WorkerAction::fail_tasks: break;
   }
@@ -286,12 +301,12 @@ void Pool::advance(Worker& worker, WorkerEvent event) {
 
 void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd channel, os::UniqueFd pidfd,
                      os::UniqueFd page) {
-  const auto token = tokens_.find(forked.worker);
+  const auto fork = forks_.find(forked.worker);
   auto memory = os::SharedMemory::attach(std::move(page), kClaimPageBytes);
-  const bool wanted = zygote == current_ && token != tokens_.end() && (!closing_ || has_work());
-  if (token != tokens_.end()) {
+  const bool wanted = zygote == current_ && fork != forks_.end() && (!closing_ || has_work());
+  if (fork != forks_.end()) {
     --forking_;
-    if (!wanted || !memory) tokens_.erase(token);
+    if (!wanted || !memory) forks_.erase(fork);
   }
   if (!wanted || !memory) {
     if (!memory) log::error("claim_page", {{"worker", forked.worker}, {"error", memory.error().detail}});
@@ -303,15 +318,18 @@ void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd
   auto worker = std::make_shared<Worker>(services_.turn, *this, services_.arenas, zygote, forked.worker,
                                          static_cast<pid_t>(forked.pid), std::move(channel), std::move(pidfd),
                                          std::move(*memory));
-  worker->token = std::move(token->second);
-  tokens_.erase(token);
+  worker->token = std::move(fork->second.token);
+  worker->group = std::move(fork->second.group);
+  worker->max_task_memory = fork->second.max_task_memory;
+  worker->host_oom_kills = fork->second.host_oom_kills;
+  forks_.erase(fork);
   workers_.push_back(worker);
   worker->watch(worker, shared_from_this());
   top_up();
 }
 
 void Pool::on_fork_failed(const ForkFailed& failure) {
-  if (tokens_.erase(failure.worker) > 0) --forking_;
+  if (forks_.erase(failure.worker) > 0) --forking_;
   ++services_.metrics.fork_failures;
   back_off(failure.detail);
   tell_started(failure.detail);
@@ -351,38 +369,49 @@ void Pool::on_exited(const Exited& exited) {
     finish(worker, exited);
     return;
   }
-  if (tokens_.erase(exited.worker) > 0) --forking_;
+  if (forks_.erase(exited.worker) > 0) --forking_;
   tell_closed();
+}
+
+Death Pool::death_of(const Worker& worker, const std::optional<Exited>& exited) const {
+  Death death{.worker = worker.number(), .pid = worker.pid(), .exited = exited};
+  if (worker.zygote()->state() == Zygote::State::failed) death.zygote_died = worker.zygote()->error();
+  if (worker.group) death.group = worker.group->use();
+  death.max_task_memory = worker.max_task_memory;
+  // Read only where it can mean something: /proc/vmstat is long.
+  if (!exited || exited->signal == SIGKILL) death.host_oom_kills = os::oom_kills_of_host() - worker.host_oom_kills;
+  return death;
 }
 
 void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited) {
   const bool asked = worker->state == WorkerState::stopping;
+  const bool was_starting = worker->state == WorkerState::starting;
+  const auto death = death_of(*worker, exited);
   auto remains = worker->bury();
   advance(*worker, WorkerEvent::exited);
   worker->unwatch();
   if (worker->lent > 0) --services_.lent_workers;
   std::erase(workers_, worker);
+  worker->group.reset();  // what its tasks left running there ends
   if (!asked) {
     ++services_.metrics.workers_died;
-    log::warning("worker_exited", {{"worker", worker->number()},
-                                   {"pid", worker->pid()},
-                                   {"pool", name()},
-                                   {"how", describe_exit(*worker, exited)}});
+    log::warning("worker_exited",
+                 {{"worker", worker->number()}, {"pid", worker->pid()}, {"pool", name()}, {"how", describe(death)}});
   }
   if (worker->recycled) ++services_.metrics.workers_recycled;
-  requeue_remains(*worker, std::move(remains), exited);
+  requeue_remains(*worker, std::move(remains), death);
+  if (was_starting) on_death_at_start(death);
   if (config_.once && workers_.empty() && forking_ == 0) give_up(Errc::pool_closed);
   top_up();
   tell_closed();
   services_.turn.end_later();
 }
 
-void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const std::optional<Exited>& exited) {
-  const bool with_zygote = worker.zygote()->state() == Zygote::State::failed;
+void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const Death& death) {
+  const auto& exited = death.exited;
   ErrorHead lost;
-  lost.code = Errc::worker_lost;
-  lost.detail = describe_exit(worker, exited);
-  if (with_zygote) lost.detail += " with its zygote: " + worker.zygote()->error();
+  lost.code = cause_of(death);
+  lost.detail = describe(death);
   if (exited && exited->signal != 0) lost.signal = exited->signal;
   if (exited && exited->signal == 0) lost.exit_code = exited->exit_code;
   if (const auto position = worker.position(); position > 0) lost.position = position;
@@ -408,18 +437,14 @@ void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const std::o
     if (killed_by_us) {
       auto error = lost;
       error.code = worker.stopping->reason;
-      error.detail = error.code == Errc::timed_out
-                         ? fmt::format("timeout_ms: killed after {} ms", job.call->timeout.count())
-                         : "cancelled while it ran; its worker was killed";
+      error.detail =
+          worker.stopping->detail.empty() ? "cancelled while it ran; its worker was killed" : worker.stopping->detail;
       fail_range(job, fatal, std::move(error));
       continue;
     }
-    if (!with_zygote) ++fatal.deaths;
-    const bool repeat =
-        !job.cancelled && job.call->call.lost_retries > 0 &&
-        (with_zygote || (fatal.deaths <= job.call->call.lost_retries && fatal.deaths < kMaxDeathsPerTask));
-    if (repeat) {
-      const auto deaths = fatal.deaths;
+    const bool again = runs_again(fatal, lost.code, death.zygote_died.has_value(), job.call->call);
+    if (again && !job.cancelled) {
+      const std::uint32_t deaths = fatal.deaths + fatal.memory_deaths;
       repeat_later(job, std::move(fatal), deaths > 0 ? deaths - 1u : 0u);
     } else {
       fail_range(job, fatal, lost);
@@ -456,11 +481,7 @@ void Pool::on_worker_batch(Worker& worker) {
 void Pool::check_memory(Worker& worker, TimePoint now) {
   if (now < worker.memory_checked + kMemoryCheck || worker.state != WorkerState::working) return;
   worker.memory_checked = now;
-  std::ifstream statm{fmt::format("/proc/{}/statm", worker.pid())};
-  std::uint64_t size = 0;
-  std::uint64_t resident = 0;
-  if (!(statm >> size >> resident)) return;  // it has just exited
-  if (resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) < config_.max_worker_memory) return;
+  if (os::resident_bytes(worker.pid()) < config_.max_worker_memory) return;
   worker.recycled = true;
   advance(worker, WorkerEvent::retire_asked);
   top_up();

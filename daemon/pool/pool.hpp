@@ -14,6 +14,8 @@
 #include "daemon/metrics.hpp"
 #include "daemon/os/unique_fd.hpp"
 #include "daemon/pool/arena_source.hpp"
+#include "daemon/pool/death.hpp"
+#include "daemon/pool/limits.hpp"
 #include "daemon/pool/worker.hpp"
 #include "daemon/pool/zygote.hpp"
 #include "daemon/queue/job_table.hpp"
@@ -31,6 +33,8 @@ struct Services {
   std::uint32_t last_worker = 0;  ///< Workers are numbered over all pools.
   std::uint32_t lent_workers = 0;
   Children children{};
+  Means means{};                      ///< To enforce limits with.
+  os::CgroupTree* cgroups = nullptr;  ///< Of the workers; null: there can be none.
   /// Somebody failed and nobody is there to be told.
   std::function<void(const queue::Job&, std::uint32_t index, const ErrorHead&)> on_uncollected{};
   /// A job has ended and its listener knows; it may be released right after.
@@ -73,6 +77,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   bool is_paused() const { return paused_; }
   bool is_closing() const { return closing_; }
   const std::string& last_error() const { return last_error_; }
+  const std::vector<Limit>& limits() const { return plan_.limits; }
 
   // Life
   /// Uses this zygote for new workers as soon as it is ready; those of others finish what they hold and go.
@@ -150,6 +155,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void top_up();
   void fork_one();
   void back_off(const std::string& why);
+  /// A worker died before it was ready. It may have been bad luck, so nobody is told before several have.
+  void on_death_at_start(const Death& death);
   /// A session's pool that cannot start workers any more: what waits in it ends with `code`, and so does the pool.
   void give_up(Errc code);
   std::vector<queue::Job*> open_jobs();
@@ -161,7 +168,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void retire(Worker& worker);
   void retire_surplus();
   void finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited);
-  void requeue_remains(Worker& worker, Worker::Remains remains, const std::optional<Exited>& exited);
+  Death death_of(const Worker& worker, const std::optional<Exited>& exited) const;
+  void requeue_remains(Worker& worker, Worker::Remains remains, const Death& death);
   std::shared_ptr<Worker> find_worker(std::uint32_t number) const;
   void check_memory(Worker& worker, TimePoint now);
   void zygote_died(Zygote& zygote);
@@ -185,7 +193,9 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void take_back(Worker& worker);
   void check(Worker& worker, TimePoint now);
   void check_running(Worker& worker, const Worker::Running& running, TimePoint now);
-  void stop_running(Worker& worker, Ticket ticket, Errc reason, TimePoint kill_at, TimePoint now);
+  void check_cpu(Worker& worker, const Worker::Running& running, TimePoint now);
+  void stop_running(Worker& worker, Ticket ticket, Errc reason, TimePoint kill_at, TimePoint now,
+                    std::string detail = {});
   std::optional<TimePoint> next_check(Worker& worker, TimePoint now) const;
   void arm_timer();
   void on_timer();
@@ -203,10 +213,19 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   PoolOwner owner_;
   WorkerFds fds_;
   std::uint32_t target_;
+  LimitPlan plan_;
+  int cpus_;  ///< That one task can keep busy at a time.
   queue::Queue queue_;
   std::unordered_map<std::string, std::unique_ptr<queue::Function>> functions_;
   std::vector<std::shared_ptr<Worker>> workers_;
-  std::unordered_map<std::uint32_t, std::string> tokens_;  ///< Of workers that are being forked.
+  /// What is kept for a worker that is being forked.
+  struct Forking {
+    std::string token;
+    std::optional<os::Cgroup> group;
+    std::uint64_t max_task_memory;
+    std::uint64_t host_oom_kills;
+  };
+  std::unordered_map<std::uint32_t, Forking> forks_;  ///< By the worker's number.
   ZygotePtr current_;   ///< Forks new workers.
   ZygotePtr next_;      ///< Is starting, to replace it.
   std::uint32_t forking_ = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/os/usage.hpp"
 #include "daemon/wire/spawn.hpp"
 #include "proto/codec.hpp"
 
@@ -85,6 +86,12 @@ std::optional<Worker::Running> Worker::running() const {
   return std::nullopt;
 }
 
+std::chrono::microseconds Worker::cpu_time() const {
+  if (group)
+    if (const auto used = group->cpu_time()) return *used;
+  return os::cpu_time_of_tree(pid_);
+}
+
 std::chrono::nanoseconds Worker::worked() const {
   return std::chrono::nanoseconds{page().worked_ns.load(std::memory_order_relaxed)};
 }
@@ -152,7 +159,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
   RunHeader header;
   header.job = static_cast<std::uint64_t>(job.id);
   header.index = range.index;
-  header.attempt = std::uint32_t{range.attempt} + range.deaths;
+  header.attempt = range.runs();
   header.timeout_ms = static_cast<std::uint32_t>(call.timeout.count());
   header.soft_timeout_ms = static_cast<std::uint32_t>(call.soft_timeout.count());
   header.session = job.session;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/os/cgroup.hpp"
 #include "daemon/os/memory.hpp"
 #include "daemon/os/unique_fd.hpp"
 #include "daemon/pool/arena_source.hpp"
@@ -41,6 +42,14 @@ struct Stopping {
   Errc reason = Errc::cancelled;
   std::chrono::steady_clock::time_point kill_at{};  ///< When asking turns into killing.
   bool killed = false;
+  std::string detail{};  ///< What its caller reads; empty: whatever goes with the reason.
+};
+
+/// The CPU time of the item that a worker runs, as far as it was looked at.
+struct CpuWatch {
+  Ticket ticket = 0;
+  std::chrono::microseconds before{};            ///< What the worker had used when it was first looked at.
+  std::chrono::steady_clock::time_point next{};  ///< When to look again.
 };
 
 /// What becomes of a worker's items. The pool implements it.
@@ -97,6 +106,8 @@ class Worker : public wire::FrameSink {
     std::chrono::steady_clock::time_point since;
   };
   std::optional<Running> running() const;
+  /// CPU time of it and of all that it started.
+  std::chrono::microseconds cpu_time() const;
   /// Time in user code since it began.
   std::chrono::nanoseconds worked() const;
   /// Which element of the item that it runs, or ran when it died.
@@ -139,6 +150,10 @@ class Worker : public wire::FrameSink {
   std::chrono::steady_clock::time_point last_used{};
   std::chrono::steady_clock::time_point memory_checked{};
   std::optional<std::chrono::steady_clock::time_point> exit_seen;
+  std::optional<os::Cgroup> group;    ///< Its own, if its pool has limits that need one.
+  std::uint64_t max_task_memory = 0;  ///< Of that. Bytes; 0: none.
+  std::uint64_t host_oom_kills = 0;   ///< Of the whole host, when it was asked for.
+  std::optional<CpuWatch> cpu_watch;
   bool recycled = false;            ///< Retired for its age or size.
 
   // What finished since the last batch, for the estimates

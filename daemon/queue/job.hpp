@@ -41,6 +41,7 @@ struct PreparedCall : boost::intrusive_ref_counter<PreparedCall, boost::thread_u
   Function* function = nullptr;  ///< Owned by the pool, which outlives its jobs.
   std::chrono::milliseconds timeout{0};
   std::chrono::milliseconds soft_timeout{0};
+  std::chrono::milliseconds cpu_timeout{0};
   int priority = 0;
   std::shared_ptr<void> pins;  ///< Keeps the store's objects that the arguments name.
 };

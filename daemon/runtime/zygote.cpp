@@ -18,6 +18,7 @@
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/os/memory.hpp"
 #include "daemon/os/process.hpp"
+#include "daemon/os/process_limits.hpp"
 #include "daemon/runtime/command.hpp"
 #include "daemon/runtime/worker.hpp"
 #include "proto/claim_page.hpp"
@@ -64,6 +65,9 @@ void reset_signals() {
 
 /// In the child: what the supervisor asked for that can fail. Nothing of it matters to the zygote.
 Result<void> settle(const Fork& wanted, const std::vector<os::UniqueFd>& stdio) {
+  const os::ProcessLimits limits{wanted.cgroup, wanted.data_bytes, wanted.processes, wanted.open_files,
+                                 static_cast<int>(wanted.nice)};
+  if (const auto set = os::apply(limits); !set) return set;
   for (std::size_t i = 0; i < stdio.size(); ++i)
     if (::dup2(stdio[i].get(), static_cast<int>(i)) < 0) return errno_error("dup2");
   for (const auto& [name, value] : wanted.environment)

@@ -93,6 +93,14 @@ Result<void> Session::pool_open(const FrameView& frame, std::vector<os::UniqueFd
   config.timeout = std::chrono::milliseconds{open->timeout_ms};
   config.priority = open->priority;
   if (open->max_queued > 0) config.max_queued = open->max_queued;
+  config.max_task_memory = open->max_task_memory;
+  config.max_task_processes = open->max_task_processes;
+  config.max_task_files = open->max_task_files;
+  config.cpu_timeout = std::chrono::milliseconds{open->cpu_timeout_ms};
+  config.nice = open->nice;
+  if (config.max_task_files != 0 && config.max_task_files < kMinTaskFiles)
+    return fail(Errc::bad_argument, fmt::format("max_task_files: want 0 or at least {}", kMinTaskFiles));
+  pool::bound_limits(config, core_.config.pools.front());
   config.command = std::move(open->command);
   config.once = open->once;
   if (!config.modules.empty())

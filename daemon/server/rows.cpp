@@ -1,10 +1,8 @@
 #include "daemon/server/rows.hpp"
 
-#include <fmt/core.h>
 #include <unistd.h>
 
-#include <fstream>
-
+#include "daemon/os/usage.hpp"
 #include "proto/build_id.hpp"
 #include "proto/version.hpp"
 
@@ -22,14 +20,6 @@ std::int64_t ms_between(steady_clock::time_point then, steady_clock::time_point 
 }
 
 std::int64_t ms_since(steady_clock::time_point then) { return ms_between(then, steady_clock::now()); }
-
-std::uint64_t resident_bytes(pid_t pid) {
-  std::ifstream statm{fmt::format("/proc/{}/statm", pid)};
-  std::uint64_t size = 0;
-  std::uint64_t resident = 0;
-  if (!(statm >> size >> resident)) return 0;  // it has just exited
-  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-}
 
 }  // namespace
 
@@ -70,7 +60,7 @@ Json task_row(const Core& core, const queue::Job& job) {
       for (const auto& assignment : worker->assignments())
         if (assignment.job == &job) {
           workers.push_back(worker->number());
-          attempts = std::max<std::uint32_t>(attempts, std::uint32_t{assignment.range.attempt} + assignment.range.deaths);
+          attempts = std::max<std::uint32_t>(attempts, assignment.range.runs());
           break;
         }
   }
@@ -89,13 +79,13 @@ Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& wo
   Json row{{"worker", worker.number()},
            {"pid", worker.pid()},
            {"pool", pool.name()},
-           {"state", worker.state == pool::WorkerState::working ? (worker.is_idle()      ? "idle"
+           {"state", worker.state == pool::WorkerState::working ? (worker.is_idle()  ? "idle"
                                                                    : worker.lent > 0 ? "lent"
                                                                                      : "busy")
                                                                 : pool::name(worker.state)},
            {"generation", worker.zygote()->generation()},
            {"tasks_done", worker.done_total},
-           {"rss_bytes", resident_bytes(worker.pid())},
+           {"rss_bytes", os::resident_bytes(worker.pid())},
            {"age_ms", ms_since(worker.started)}};
   if (const auto running = worker.running()) {
     const auto& job = *running->assignment->job;
@@ -134,6 +124,10 @@ Json pool_row(const Core&, pool::Pool& pool) {
            {"generation", pool.zygote() ? pool.zygote()->generation() : 0},
            {"functions", pool.function_names().size()}};
   if (!pool.last_error().empty()) row["last_error"] = pool.last_error();
+  for (const auto& limit : pool.limits()) {
+    auto& shown = row["limits"][std::string{limit.key}] = {{"limit", limit.value}, {"by", pool::name(limit.by)}};
+    if (!limit.note.empty()) shown["note"] = limit.note;
+  }
   return row;
 }
 
@@ -173,7 +167,7 @@ Json stats(const Core& core) {
           {"socket", core.config.socket},
           {"uptime_ms", ms_since(core.admin.started())},
           {"state", core.admin.is_draining() ? "draining" : "running"},
-          {"rss_bytes", resident_bytes(::getpid())},
+          {"rss_bytes", os::resident_bytes(::getpid())},
           {"counters", std::move(counters)}};
 }
 

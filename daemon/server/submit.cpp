@@ -39,6 +39,8 @@ Result<Binding> Session::bind(Call call) {
     return fail(Errc::limit_reached, fmt::format("function: the pool has seen {} names", kMaxFunctions));
   prepared->timeout = call.timeout_ms ? std::chrono::milliseconds{*call.timeout_ms} : pool.config().timeout;
   prepared->soft_timeout = std::chrono::milliseconds{call.soft_timeout_ms};
+  prepared->cpu_timeout =
+      call.cpu_timeout_ms ? std::chrono::milliseconds{*call.cpu_timeout_ms} : pool.config().cpu_timeout;
   prepared->priority = call.priority.value_or(pool.config().priority);
   const bool keeps = call.detached || !call.idempotency_key.empty();
   auto pins = core_.store.pin(*this, call.refs);

@@ -49,7 +49,8 @@ class Map(DaemonTest):
 
     def test_every_option_is_accepted(self):
         self.expect(self.run_cli("map", "square", "1", "2", "--chunk", "1", "--timeout", "10s", "--soft-timeout", "5s",
-                                 "--retries", "1", "--lost-retries", "1", "--retry-delay", "10ms", "--priority", "5",
+                                 "--retries", "1", "--lost-retries", "1", "--oom-retries", "1",
+                                 "--cpu-timeout", "60s", "--retry-delay", "10ms", "--priority", "5",
                                  "--pool", "default", "--name", "mine", "--no-progress", "--quiet"), out="[1, 4]\n")
 
     def test_numbers_travel_as_an_array_where_asked(self):

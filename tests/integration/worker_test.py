@@ -388,6 +388,7 @@ class OutOfMemory(unittest.TestCase):
             with self.assertRaises(Failed) as caught:
                 session.apply("allocate", 1 << 30)
             self.assertEqual((caught.exception.code, caught.exception.head["signal"]), ("worker_lost", 9))
+            self.assertRegex(caught.exception.detail, r"the kernel killed \d+ process(es)? of this host for want of memory")
             self.assertEqual(session.apply("square", 3), 9)
             self.assertEqual(daemon.counter("zygotes_died_total"), 0)
 

@@ -195,6 +195,27 @@ with Pool(1) as pool:
         self.assertEqual(lines, ["TaskTimeout", "['NoneType', 'TaskTimeout', 'NoneType']", "TaskTimeout", "alive",
                                  "cancelled"])
 
+    def test_limits(self):
+        lines = self.program('''
+import os
+with Pool(1, limits={"nice": 2, "max_task_files": 50, "cpu_timeout": 0.2}) as pool:
+    print(pool.apply(os.nice, (0,)) - os.nice(0))
+    try:
+        pool.apply(eval, ("[open(\'/dev/null\') for _ in range(50)]",))
+    except OSError as error:
+        print(error.strerror)
+    try:
+        pool.apply(eval, ("[0 for _ in iter(int, 1)]",))
+    except TimeoutError as error:
+        print(type(error).__name__, "cpu_timeout_ms" in str(error))
+for wrong in ({"memory": 5}, {"nice": -1}):
+    try:
+        Pool(1, limits=wrong)
+    except ValueError as error:
+        print(str(error).partition(":")[0])
+''')
+        self.assertEqual(lines, ["2", "Too many open files", "TaskTimeout True", "limits", "limits"])
+
     def test_streams(self):
         out = self.program('''
 with Pool(1) as pool:

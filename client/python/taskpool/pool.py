@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import warnings
 import weakref
@@ -23,6 +24,21 @@ __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator"
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
 _numbers = itertools.count(1)
+#: What `limits` may hold, and the factor to the unit of `pool_open`.
+_LIMITS = {"max_task_memory": 1, "max_task_processes": 1, "max_task_files": 1, "cpu_timeout": 1000, "nice": 1,
+           "max_worker_memory": 1}
+
+
+def _limit_fields(limits: Mapping[str, float]) -> dict[str, int]:
+    """`limits` as `pool_open` has them. Raises ValueError."""
+    fields = {}
+    for key, limit in limits.items():
+        if key not in _LIMITS:
+            raise ValueError(f"limits: there is no {key!r}, but {', '.join(_LIMITS)}")
+        if limit < 0:
+            raise ValueError(f"limits: {key} must not be negative")
+        fields["cpu_timeout_ms" if key == "cpu_timeout" else key] = math.ceil(limit * _LIMITS[key])
+    return fields
 
 
 class _Opening:
@@ -51,14 +67,17 @@ class Pool:
 
     The workers are the daemon's: forked from a warm interpreter, with this program's main module imported as the spawn start
     method does. What multiprocessing does not have is named after its arguments: `timeout` and `soft_timeout` (seconds, of
-    each task), `retries` and `lost_retries` (how often a task is run again that raised, or whose worker died), `priority`
-    (-100 to 100), `stdout` and `stderr` (a file or descriptor for what tasks print), `name` (shown by `taskpool pools`).
+    each task), `retries`, `lost_retries` and `oom_retries` (how often a task is run again that raised, whose worker died, or
+    that ran out of memory), `priority` (-100 to 100), `stdout` and `stderr` (a file or descriptor for what tasks print), `name`
+    (shown by `taskpool pools`). `limits` is a dict of `max_task_memory` (bytes), `max_task_processes`, `max_task_files`,
+    `cpu_timeout` (seconds), `nice`, `max_worker_memory` (bytes, above which a worker is replaced).
     """
 
     def __init__(self, processes: int | None = None, initializer: Callable[..., Any] | None = None,
                  initargs: Iterable[Any] = (), maxtasksperchild: int | None = None, context: Any = None, *,
                  timeout: float | None = None, soft_timeout: float | None = None, retries: int = 0, lost_retries: int = 0,
-                 priority: int = 0, stdout: Any = None, stderr: Any = None, name: str | None = None) -> None:
+                 priority: int = 0, stdout: Any = None, stderr: Any = None, name: str | None = None, oom_retries: int = 0,
+                 limits: Mapping[str, float] = {}) -> None:
         self._state = RUN
         if processes is None:
             processes = os.cpu_count() or 1
@@ -68,13 +87,15 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        bounds = _limit_fields(limits)
         self._processes = processes
         self._name = name or f"Pool-{next(_numbers)}"
         options: dict[str, Any] = {}
         for key, seconds in (("timeout_ms", timeout), ("soft_timeout_ms", soft_timeout)):
             if seconds is not None:
                 options[key] = max(1, int(seconds * 1000))
-        for key, number in (("retries", retries), ("lost_retries", lost_retries), ("priority", priority)):
+        for key, number in (("retries", retries), ("lost_retries", lost_retries), ("oom_retries", oom_retries),
+                            ("priority", priority)):
             if number:
                 options[key] = number
         content = {"initializer": initializer, "initializer_arguments": tuple(initargs)}
@@ -83,7 +104,7 @@ class Pool:
         self._caller = Caller(self._session, self._name, options)
         self._native = Caller(self._session, "", options)
         self._opening = _Opening(self._caller)
-        head: dict[str, Any] = {"name": self._name, "workers": processes}
+        head: dict[str, Any] = {"name": self._name, "workers": processes, **bounds}
         if maxtasksperchild is not None:
             head["max_tasks_per_worker"] = maxtasksperchild
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()

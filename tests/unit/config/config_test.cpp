@@ -161,6 +161,8 @@ BOOST_AUTO_TEST_CASE(pools_and_runtimes_are_checked) {
   BOOST_TEST(error_of("[[pool]]\nruntime = \"cobol\"").find("no such runtime") != std::string::npos);
   BOOST_TEST(error_of("[[pool]]\nworkers = 1025").find("0 to 1024") != std::string::npos);
   BOOST_TEST(error_of("[[pool]]\npriority = 101").find("-100 to 100") != std::string::npos);
+  BOOST_TEST(error_of("[[pool]]\nnice = 20").find("0 to 19") != std::string::npos);
+  BOOST_TEST(error_of("[[pool]]\nmax_task_files = 31").find("want 0 or at least 32") != std::string::npos);
   BOOST_TEST(error_of("[[pool]]\nmodules = \"demo\"").find("a list of texts") != std::string::npos);
   BOOST_TEST(error_of("[[pool]]\nmodules = [1]").find("a list of texts") != std::string::npos);
   BOOST_TEST(error_of("[[pool]]\nenvironment = 1").find("a table of texts") != std::string::npos);

@@ -43,7 +43,7 @@ BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
       R"({"code":"worker_lost","detail":"d","type":"T","traceback":"tb","task":"1-2","signal":9,"exit_code":-1,
           "index":0})");
   keeps<Call>(
-      R"({"function":"f","pool":"p","timeout_ms":1,"soft_timeout_ms":2,"retries":3,"lost_retries":4,"retry_delay_ms":5,
+      R"({"function":"f","pool":"p","timeout_ms":1,"soft_timeout_ms":2,"retries":3,"lost_retries":4,"oom_retries":8,"cpu_timeout_ms":9,"retry_delay_ms":5,
           "priority":-6,"detached":true,"idempotency_key":"k","chunk":7,"stop_on_error":true,"result_element":"f64",
           "name":"n","announce":true,"command":{"cwd":"/"},"refs":["u1-2"]})");
   keeps<Done>(R"({"total":10,"succeeded":7,"failed":2,"cancelled":1})");
@@ -57,7 +57,7 @@ BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
   keeps<PoolOpen>(
       R"({"name":"n","runtime":"python","workers":2,"modules":["a","b"],"environment":{"A":"1","B":""},"cwd":"/tmp",
           "initializer":"i","initializer_arguments":[1,"x",null],"max_tasks_per_worker":3,"max_worker_memory":4,
-          "timeout_ms":5,"priority":6,"max_queued":7})");
+          "timeout_ms":5,"priority":6,"max_queued":7,"max_task_memory":8,"max_task_processes":9,"max_task_files":10,"cpu_timeout_ms":11,"nice":19})");
   keeps<ObjectOpen>(
       R"({"name":"n","type":"array","group":"g","create":"exclusive","maxsize":1,"value":2,"parties":3,"action":true,
           "lock":4,"typecode":"f64","length":5})");
@@ -87,7 +87,7 @@ BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
   keeps<StartFailed>(R"({"detail":"d"})");
   keeps<Fork>(
       R"({"worker":1,"token":"t","task_prefix":"x-","socket":"/s","environment":{"A":"1"},"cwd":"/","initializer":"i",
-          "initializer_arguments":[],"oom_score_adj":-500})");
+          "initializer_arguments":[],"oom_score_adj":-500,"cgroup":"/c","data_bytes":2,"processes":3,"open_files":4,"nice":5})");
   keeps<Forked>(R"({"worker":1,"pid":2})");
   keeps<ForkFailed>(R"({"worker":1,"detail":"d"})");
   keeps<Exited>(R"({"worker":1,"pid":2,"exit_code":3,"signal":9,"user_us":4,"system_us":5,"max_rss_bytes":6})");

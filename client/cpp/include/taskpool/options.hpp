@@ -41,6 +41,8 @@ struct CallOptions {
   std::chrono::milliseconds soft_timeout{0};   ///< After it the task is asked to stop. 0: never.
   std::uint32_t retries = 0;                   ///< Repeats of a task that failed with an error of its own.
   std::uint32_t lost_retries = 0;              ///< Repeats of a task whose worker died.
+  std::uint32_t oom_retries = 0;               ///< Repeats of a task that ended with `out_of_memory`.
+  std::optional<std::chrono::milliseconds> cpu_timeout{};  ///< As `timeout`, of the task's CPU time.
   std::chrono::milliseconds retry_delay{100};  ///< Before the first repeat; doubles each time.
   std::optional<int> priority{};               ///< -100..100, higher first. Unset: the pool's.
   std::string idempotency_key{};  ///< A second call with it joins the first; also makes a call safe to resend.
@@ -75,6 +77,12 @@ struct PoolOptions {
   std::chrono::milliseconds timeout{0};    ///< Default for its tasks; 0: none.
   int priority = 0;                        ///< Default for its tasks.
   std::uint32_t max_queued = 0;            ///< Bound on waiting tasks; 0: the daemon's default.
+  std::uint64_t max_task_memory = 0;     ///< Bytes that a worker with all it starts may take. PROTOCOL.md, section 3.7,
+                                         ///< has this and the next four; 0: what the first configured pool has.
+  std::uint32_t max_task_processes = 0;  ///< Processes and threads of a worker.
+  std::uint32_t max_task_files = 0;      ///< Open files of each process; at least 32.
+  std::chrono::milliseconds cpu_timeout{0};  ///< CPU time of a task: default for its tasks.
+  std::uint32_t nice = 0;                    ///< Added to the daemon's niceness, 0..19.
   std::vector<int> stdio{};                ///< Up to three descriptors: the workers' stdin, stdout, stderr. Borrowed.
 };
 

@@ -24,6 +24,8 @@ from . import setup
 
 #: How long a template without workers is kept, in case that its program opens another pool. Seconds.
 KEEP_WARM = 10.0
+#: What a worker sets itself before it runs code of the program's. Nobody does so in a template.
+_LIMITS = {"cgroup", "data_bytes", "processes", "open_files", "nice"}
 #: Programs that are remembered because their main module cannot be shared.
 _MOST_UNFIT = 256
 
@@ -133,7 +135,7 @@ class Templates:
 
     def ask(self, request: Request) -> bool:
         """Asks the template of that pool for a worker; false if the zygote has to fork it itself. Takes the descriptors if not."""
-        if not request.fields.get("setup"):
+        if not request.fields.get("setup") or not _LIMITS.isdisjoint(request.fields):
             return False
         found = setup.look(request.fds[-1])
         try:

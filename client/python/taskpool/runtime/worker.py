@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import pickle
+import resource
 import signal
 import socket
 import struct
@@ -401,8 +402,22 @@ def parameters_of(function: Callable[..., Any]) -> int | None:
     return sum(parameter.kind in positional for parameter in parameters)
 
 
+def _set_limits(fields: dict[str, Any]) -> None:
+    """The cgroup first: what comes later counts there. Raises OSError or ValueError if a limit cannot be set."""
+    if cgroup := fields.get("cgroup"):
+        with open(f"{cgroup}/cgroup.procs", "w") as members:
+            members.write("0")
+    if nice := fields.get("nice"):
+        os.nice(nice)
+    for key, which in (("open_files", resource.RLIMIT_NOFILE), ("processes", resource.RLIMIT_NPROC),
+                       ("data_bytes", resource.RLIMIT_DATA)):
+        if most := fields.get(key):
+            resource.setrlimit(which, (most, most))
+
+
 def _settle(fields: dict[str, Any]) -> dict[str, str]:
     """What `fork` asks of the process; returns the environment that belongs to the worker."""
+    _set_limits(fields)
     environment = {"TASKPOOL_SOCKET": fields.get("socket", ""), **fields.get("environment", {})}
     if token := fields.get("token"):
         environment["TASKPOOL_WORKER_TOKEN"] = token
