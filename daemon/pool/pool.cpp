@@ -113,11 +113,11 @@ void Pool::back_off(const std::string& why) {
   services_.turn.end_later();  // arms the timer
 }
 
-void Pool::on_death_at_start(const Death& death) {
+void Pool::on_death_at_start(const Worker& worker, const Death& death) {
   const auto why = describe(death) + ", before it was ready";
   back_off(why);
   if (failures_ < kMostFailures || death.zygote_died) return;
-  tell_started(why);
+  if (is_newest(worker)) tell_started(why);
   give_up(Errc::start_failed);
 }
 
@@ -332,7 +332,7 @@ void Pool::on_fork_failed(const ForkFailed& failure) {
   if (forks_.erase(failure.worker) > 0) --forking_;
   ++services_.metrics.fork_failures;
   back_off(failure.detail);
-  tell_started(failure.detail);
+  if (!next_) tell_started(failure.detail);
   tell_closed();
 }
 
@@ -341,14 +341,14 @@ void Pool::on_worker_ready(Worker& worker) {
   if (worker.state != WorkerState::working) return;
   failures_ = 0;
   last_error_.clear();
-  tell_started({});
+  if (is_newest(worker)) tell_started({});
 }
 
 void Pool::on_worker_failed(Worker& worker, const WorkerFailed& failure) {
   const auto why = failure.traceback.empty() ? failure.detail : failure.detail + "\n" + failure.traceback;
   advance(worker, WorkerEvent::stop_asked);
   back_off(why);
-  tell_started(why);
+  if (is_newest(worker)) tell_started(why);
   if (failures_ >= kMostFailures) give_up(Errc::start_failed);
 }
 
@@ -400,7 +400,7 @@ void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exi
   }
   if (worker->recycled) ++services_.metrics.workers_recycled;
   requeue_remains(*worker, std::move(remains), death);
-  if (was_starting) on_death_at_start(death);
+  if (was_starting) on_death_at_start(*worker, death);
   if (config_.once && workers_.empty() && forking_ == 0) give_up(Errc::pool_closed);
   top_up();
   tell_closed();

@@ -156,7 +156,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void fork_one();
   void back_off(const std::string& why);
   /// A worker died before it was ready. It may have been bad luck, so nobody is told before several have.
-  void on_death_at_start(const Death& death);
+  void on_death_at_start(const Worker& worker, const Death& death);
   /// A session's pool that cannot start workers any more: what waits in it ends with `code`, and so does the pool.
   void give_up(Errc code);
   std::vector<queue::Job*> open_jobs();
@@ -174,6 +174,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void check_memory(Worker& worker, TimePoint now);
   void zygote_died(Zygote& zygote);
   void tell_started(const std::string& error);
+  /// True for a worker of the generation that whoever waits for a start has asked for.
+  bool is_newest(const Worker& worker) const { return !next_ && worker.zygote() == current_; }
   void tell_closed();
 
   // dispatch.cpp

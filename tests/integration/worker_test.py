@@ -3,11 +3,11 @@
 
 import os
 import signal
-import subprocess
 import time
 import unittest
 
 from story import BYTES, IN_ARENA, LAST, REFERENCE, SANITIZED, Daemon, Failed, Story, eventually, is_alive, pack
+from library import Library
 
 
 def descriptors(pid):
@@ -252,27 +252,6 @@ class Starting(unittest.TestCase):
 
     def compile(self, text):
         return Library(text)
-
-
-class Library:
-    """A shared library made of a little C; skips the test where there is no compiler."""
-
-    def __init__(self, text):
-        self.text = text
-
-    def __enter__(self):
-        import tempfile
-        self.directory = tempfile.TemporaryDirectory()
-        self.path = os.path.join(self.directory.name, "other.so")
-        sources = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
-        compiled = subprocess.run(["cc", "-shared", "-fPIC", "-I", sources, "-x", "c", "-", "-o", self.path],
-                                  input=self.text.encode())
-        if compiled.returncode != 0:
-            raise unittest.SkipTest("no C compiler")
-        return self
-
-    def __exit__(self, *_):
-        self.directory.cleanup()
 
 
 class Initializers(Story):
