@@ -1,6 +1,7 @@
 #include "daemon/os/process.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -133,6 +134,11 @@ Result<Child> spawn(const SpawnOptions& options) {
 Result<void> signal(const UniqueFd& pidfd, int signo) {
   if (::pidfd_send_signal(pidfd.get(), signo, nullptr, 0) != 0) return errno_error("pidfd_send_signal");
   return {};
+}
+
+bool has_ended(int pidfd) {
+  pollfd asked{pidfd, POLLIN, 0};
+  return ::poll(&asked, 1, 0) > 0;
 }
 
 std::string describe(const Exit& exit) {

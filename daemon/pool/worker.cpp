@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/os/process.hpp"
 #include "daemon/os/usage.hpp"
 #include "daemon/wire/spawn.hpp"
 #include "proto/codec.hpp"
@@ -39,9 +40,15 @@ Worker::Worker(wire::Turn& turn, WorkerOwner& owner, ArenaSource& arenas, Zygote
 
 void Worker::watch(std::shared_ptr<Worker> self, std::shared_ptr<void> owner) {
   wire::spawn(turn_.io(), read(self, owner), [](const std::string&) {});
+  watch_exit(std::move(self), std::move(owner));
+}
+
+void Worker::watch_exit(std::shared_ptr<Worker> self, std::shared_ptr<void> owner) {
   exit_.async_wait(boost::asio::posix::descriptor_base::wait_read,
                    [self, owner](const boost::system::error_code& error) {
-                     if (!error && self->state != WorkerState::dead) self->owner_.on_worker_exit_seen(*self);
+                     if (error || self->state == WorkerState::dead) return;
+                     if (!os::has_ended(self->pidfd_.get())) return self->watch_exit(self, owner);
+                     self->owner_.on_worker_exit_seen(*self);
                    });
 }
 

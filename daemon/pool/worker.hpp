@@ -174,6 +174,7 @@ class Worker : public wire::FrameSink {
     ArenaRef region;
   };
 
+  void watch_exit(std::shared_ptr<Worker> self, std::shared_ptr<void> owner);
   static boost::asio::awaitable<void> read(std::shared_ptr<Worker> self, std::shared_ptr<void> owner);
   Result<void> handle(const FrameView& frame);
   Result<void> on_results(const FrameView& frame);

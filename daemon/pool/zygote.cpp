@@ -74,13 +74,14 @@ asio::awaitable<void> Zygote::run(std::shared_ptr<wire::Channel> channel, std::w
   // Its control channel is closed now, at which it exits by itself.
   asio::posix::stream_descriptor exit{turn.io(), ::fcntl(pidfd.get(), F_DUPFD_CLOEXEC, 0)};
   asio::steady_timer deadline{turn.io(), kExitGrace};
-  const auto first =
-      co_await (exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple) ||
-                deadline.async_wait(wire::kTuple));
-  if (first.index() == 1) {
-    (void)os::signal(pidfd, SIGKILL);  // it may be exiting right now
-    co_await exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple);
+  for (bool late = false; !late && !os::has_ended(pidfd.get());) {
+    const auto first = co_await (exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple) ||
+                                 deadline.async_wait(wire::kTuple));
+    late = first.index() == 1;
   }
+  if (!os::has_ended(pidfd.get())) (void)os::signal(pidfd, SIGKILL);
+  while (!os::has_ended(pidfd.get()))
+    co_await exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple);
   const auto status = os::try_reap(pidfd);
   children.erase(pid);
   if (const auto alive = zygote.lock()) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/log.hpp"
+#include "daemon/os/process.hpp"
 #include "daemon/server/ops.hpp"
 #include "daemon/server/token.hpp"
 #include "proto/build_id.hpp"
@@ -76,6 +77,7 @@ void Session::watch_owner() {
                     [this, weak = std::weak_ptr<Session*>{self_}](const boost::system::error_code& error) {
                       const auto self = weak.lock();
                       if (error || !self || *self == nullptr) return;
+                      if (!os::has_ended(owner_.native_handle())) return watch_owner();
                       (void)channel_.read_rest(*this);  // what it had sent counts; how that ends is all the same now
                       channel_.close();
                     });
