@@ -3,6 +3,7 @@ and why, and end with code 77; with TASKPOOL_CI set that is a failure."""
 
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,20 @@ def package(name):
     if not packages:
         skip("there is no package: ./dev package")
     return packages[-1]
+
+
+def depends(deb):
+    """The packages that it needs, without ours."""
+    wanted = run("dpkg-deb", "-f", deb, "Depends").stdout
+    names = [re.match(r"\s*([\w.+-]+)", alternative.split("|")[-1])[1] for alternative in wanted.split(",")]
+    return [name for name in names if name != "taskpool"]
+
+
+def make_root(directory, packages):
+    """A small Debian with these packages of its own."""
+    made = run("mmdebstrap", "--variant=minbase", "--include=" + ",".join(packages), "bookworm", directory, check=False, timeout=600)
+    if made.returncode != 0:
+        skip("mmdebstrap: " + made.stderr[-300:])
 
 
 def eventually(question, what):

@@ -7,30 +7,14 @@ Makes a small Debian with mmdebstrap (half a minute, with the network) and boots
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import tempfile
 
-from support import DEADLINE, eventually, package, require, run, skip, skip_unless_namespaces_work
+from support import DEADLINE, depends, eventually, make_root, package, require, run, skip_unless_namespaces_work
 
 SOCKET = "/run/taskpool/taskpool.sock"
-
-
-def depends(deb):
-    """The packages that it needs, without ours."""
-    wanted = run("dpkg-deb", "-f", deb, "Depends").stdout
-    names = [re.match(r"\s*([\w.+-]+)", alternative.split("|")[-1])[1] for alternative in wanted.split(",")]
-    return [name for name in names if name != "taskpool"]
-
-
-def make_root(directory, debs):
-    """A Debian with systemd and with what the packages depend on, so that dpkg can install them there without the network."""
-    include = ",".join(["systemd", "systemd-sysv", "libpam-systemd", "dbus", "procps", *(name for deb in debs for name in depends(deb))])
-    made = run("mmdebstrap", "--variant=minbase", "--include=" + include, "bookworm", directory, check=False, timeout=600)
-    if made.returncode != 0:
-        skip("mmdebstrap: " + made.stderr[-300:])
 
 
 class Machine:
@@ -225,7 +209,8 @@ def main():
     debs = {name: package(name) for name in ("taskpool", "python3-taskpool")}
     with tempfile.TemporaryDirectory(prefix="taskpool-systemd-") as directory:
         root = os.path.join(directory, "root")
-        make_root(root, debs.values())
+        make_root(root, ["systemd", "systemd-sysv", "libpam-systemd", "dbus", "procps",
+                         *(name for deb in debs.values() for name in depends(deb))])
         for name, deb in debs.items():
             shutil.copy(deb, os.path.join(root, name + ".deb"))
         machine = Machine(root)
