@@ -46,6 +46,7 @@ App::App(Config config, CommandLine command_line, os::PassedSockets passed)
       core_{turn_,    config_,   metrics_, jobs_,        pools_, arenas_, keeper_,
             waiters_, failures_, store_,   permissions_, users_, *this},
       server_{core_},
+      metrics_server_{core_},
       signals_{io_.get_executor(), {SIGTERM, SIGINT, SIGHUP, SIGCHLD}},
       stop_timer_{io_},
       idle_timer_{io_},
@@ -92,6 +93,11 @@ Result<void> App::prepare() {
     admin_socket_.emplace(std::move(*admin));
   }
   if (const auto opened = store_.start(); !opened) return opened.error();
+  if (!config_.metrics_listen.empty()) {
+    if (const auto listens = metrics_server_.listen(); !listens) return listens.error();
+    metrics_server_.serve();
+    log::info("metrics", {{"address", metrics_server_.address()}});
+  }
   // What a killed daemon left there belongs to tasks that are no more.
   std::error_code error;
   std::filesystem::create_directories(config_.spool, error);
@@ -170,6 +176,7 @@ void App::on_pools_started(const std::string& error) {
     return shutdown(true);
   }
   phase_ = Phase::serving;
+  metrics_server_.set_started();
   server_.serve(socket_->fd(), server::Door::clients);
   if (admin_socket_) server_.serve(admin_socket_->fd(), server::Door::admin);
   log::info("started", {{"socket", config_.socket},
@@ -230,11 +237,13 @@ void App::reload(std::function<void(const std::string& error, const ConfigChange
   const auto keep_admin_socket = config_.admin_socket;
   const auto keep_spool = config_.spool;
   const auto keep_store = config_.store_dir;
+  const auto keep_metrics = config_.metrics_listen;
   config_ = std::move(*loaded);
   config_.socket = keep_socket;
   config_.admin_socket = keep_admin_socket;
   config_.spool = keep_spool;
   config_.store_dir = keep_store;
+  config_.metrics_listen = keep_metrics;
   log::set_level(config_.log_level);
   warn_of_limits();
   pools_.reload([changes, done = std::move(done), this](const std::string& error) {
@@ -323,6 +332,7 @@ void App::finish() {
   boost::asio::post(io_, [this] {
     store_.freeze();
     server_.close_all();
+    metrics_server_.stop();
     signals_.cancel();
     stop_timer_.cancel();
     waiters_.stop();

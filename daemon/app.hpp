@@ -12,6 +12,7 @@
 #include "daemon/config.hpp"
 #include "daemon/os/cgroup.hpp"
 #include "daemon/os/signals.hpp"
+#include "daemon/server/metrics_server.hpp"
 #include "daemon/server/server.hpp"
 #include "daemon/server/socket_path.hpp"
 
@@ -73,6 +74,7 @@ class App : public server::Admin {
   server::Users users_;
   server::Core core_;
   server::Server server_;
+  server::MetricsServer metrics_server_;
   os::Signals signals_;
   std::optional<server::SocketPath> socket_;
   std::optional<server::SocketPath> admin_socket_;

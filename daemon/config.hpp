@@ -96,6 +96,8 @@ struct Config {
   std::uint64_t store_max_bytes = 1u << 30;      ///< Of one user's or group's part of the store.
   std::uint32_t store_max_objects = 100'000;     ///< The same.
   std::chrono::milliseconds session_grace{5000}; ///< How long a session may be resumed after the daemon's restart.
+  std::string metrics_listen;         ///< Where /metrics and /healthz are: a path, or a loopback address and port. Empty: nowhere.
+  mode_t metrics_socket_mode = 0600;  ///< Of that path.
   std::uint32_t max_sessions = 4096;
   std::uint32_t max_nesting = 8;              ///< Depth of tasks that wait for tasks.
   std::uint32_t max_lent_workers = 64;        ///< Extra workers that run while others wait for tasks of their own.
@@ -140,6 +142,15 @@ std::string to_toml(const Config& config);
 /// Where a daemon listens that was told nothing: $TASKPOOL_SOCKET, else taskpool/taskpool.sock below /run for root and
 /// below $XDG_RUNTIME_DIR for others.
 std::string default_socket();
+
+/// A place that only this host can reach.
+struct LocalAddress {
+  std::string path;  ///< Of a Unix socket; empty: an address of the loopback network.
+  std::string host;  ///< "127.0.0.1" or "::1", as inet_pton() reads it.
+  std::uint16_t port = 0;  ///< 0: one that is free.
+};
+/// Reads "/run/x.sock", "127.0.0.1:9464", "[::1]:9464" or "localhost:9464". Nothing: it is none of these, or others could reach it.
+std::optional<LocalAddress> parse_local_address(std::string_view text);
 
 /// What a reload would do. Texts are keys, of pools as "pool.NAME.KEY".
 struct ConfigChanges {

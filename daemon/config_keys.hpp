@@ -56,6 +56,10 @@ struct Choice {  ///< One of some words.
   std::span<const std::string_view> words;
 };
 template <class Owner>
+struct Local {  ///< What parse_local_address() reads, or empty.
+  std::string Owner::*field;
+};
+template <class Owner>
 struct JsonArray {  ///< Text that holds a JSON array, or empty.
   std::string Owner::*field;
 };
@@ -72,7 +76,7 @@ template <class Owner>
 struct Key {
   std::string_view name;
   std::variant<Text<Owner>, Count<Owner>, Integer<Owner>, Size<Owner>, Duration<Owner>, Mode<Owner>, Choice<Owner>,
-               JsonArray<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>, SizeLimit<Owner>>
+               Local<Owner>, JsonArray<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>, SizeLimit<Owner>>
       value;
   std::string_view help;
   bool needs_restart = false;
@@ -106,6 +110,8 @@ inline constexpr std::array kConfigKeys{
     Key<C>{"stop_timeout", Duration<C>{&C::stop_timeout}, "how long SIGTERM lets tasks run on"},
     Key<C>{"cancel_grace", Duration<C>{&C::cancel_grace}, "from asking a task to stop to killing its worker"},
     Key<C>{"idle_exit", Duration<C>{&C::idle_exit}, "leave when idle so long; 0s: never"},
+    Key<C>{"metrics_listen", Local<C>{&C::metrics_listen}, "where /metrics and /healthz are: ADDRESS:PORT or a path", kNeedsRestart},
+    Key<C>{"metrics_socket_mode", Mode<C>{&C::metrics_socket_mode}, "who may connect there, if it is a path", kNeedsRestart},
     Key<C>{"max_sessions", Count<C>{&C::max_sessions, 1, 1'000'000}, "connections at a time"},
     Key<C>{"session_queued_bytes", Size<C>{&C::session_queued_bytes, kMaxFrameBodyBytes, kAnySize},
            "inputs waiting, per session"},

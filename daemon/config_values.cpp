@@ -1,3 +1,6 @@
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
@@ -119,6 +122,13 @@ Checked set(const Choice<Owner>& kind, Owner& owner, std::string_view text) {
   return std::nullopt;
 }
 template <class Owner>
+Checked set(const Local<Owner>& kind, Owner& owner, std::string_view text) {
+  if (!text.empty() && !parse_local_address(text))
+    return Refusal{"an address of this host's own such as \"127.0.0.1:9464\" or \"[::1]:9464\", which no other host can reach, or a path"};
+  owner.*kind.field = text;
+  return std::nullopt;
+}
+template <class Owner>
 Checked set(const JsonArray<Owner>& kind, Owner& owner, std::string_view text) {
   if (!text.empty() && !nlohmann::json::parse(text, nullptr, false).is_array())
     return Refusal{"text that is a JSON array"};
@@ -143,6 +153,38 @@ Checked set(const TextMap<Owner>&, Owner&, std::string_view) {
 }
 
 }  // namespace
+
+}  // namespace taskpool::keys
+
+namespace taskpool {
+
+std::optional<LocalAddress> parse_local_address(std::string_view text) {
+  if (keys::has_nul(text)) return std::nullopt;
+  LocalAddress address;
+  if (text.starts_with('/')) {
+    address.path = text;
+    return address;
+  }
+  const auto colon = text.rfind(':');
+  if (colon == text.npos) return std::nullopt;
+  const auto port = keys::to_number<std::uint16_t>(text.substr(colon + 1));
+  if (!port) return std::nullopt;
+  address.port = *port;
+  address.host = text.substr(0, colon);
+  if (address.host == "localhost") address.host = "127.0.0.1";
+  in_addr four{};
+  if (::inet_pton(AF_INET, address.host.c_str(), &four) == 1) {
+    if ((ntohl(four.s_addr) >> 24) != IN_LOOPBACKNET) return std::nullopt;
+    return address;
+  }
+  if (address.host != "[::1]") return std::nullopt;
+  address.host = "::1";
+  return address;
+}
+
+}  // namespace taskpool
+
+namespace taskpool::keys {
 
 std::string quote(std::string_view text) {
   std::string out = "\"";
@@ -179,6 +221,7 @@ std::string spell(const Key<Owner>& key, const Owner& owner) {
     const Owner& from;
     std::string operator()(const Text<Owner>& kind) { return quote(from.*kind.field); }
     std::string operator()(const Choice<Owner>& kind) { return quote(from.*kind.field); }
+    std::string operator()(const Local<Owner>& kind) { return quote(from.*kind.field); }
     std::string operator()(const JsonArray<Owner>& kind) { return quote(from.*kind.field); }
     std::string operator()(const Count<Owner>& kind) { return std::to_string(from.*kind.field); }
     std::string operator()(const Integer<Owner>& kind) { return std::to_string(from.*kind.field); }

@@ -1,8 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <string_view>
+
+#include "proto/errc.hpp"
 
 namespace taskpool {
 
@@ -45,6 +49,73 @@ struct Metrics {
   std::uint64_t store_live_bytes = 0;
   std::uint64_t store_buffer_bytes = 0;
   std::uint64_t store_waiting = 0;
+};
+
+/// How often something took how long, in classes with fixed bounds. Counting takes no clock and no memory.
+class DurationHistogram {
+ public:
+  /// An upper bound of a class, its own value included, and how Prometheus spells it in seconds.
+  struct Bound {
+    std::int64_t ns;
+    std::string_view text;
+  };
+  static constexpr std::array<Bound, 15> kBounds{{{10'000, "0.00001"},
+                                                  {100'000, "0.0001"},
+                                                  {500'000, "0.0005"},
+                                                  {1'000'000, "0.001"},
+                                                  {5'000'000, "0.005"},
+                                                  {10'000'000, "0.01"},
+                                                  {50'000'000, "0.05"},
+                                                  {100'000'000, "0.1"},
+                                                  {500'000'000, "0.5"},
+                                                  {1'000'000'000, "1"},
+                                                  {5'000'000'000, "5"},
+                                                  {10'000'000'000, "10"},
+                                                  {60'000'000'000, "60"},
+                                                  {600'000'000'000, "600"},
+                                                  {3'600'000'000'000, "3600"}}};
+
+  /// Counts `count` times that took `each`; a negative time counts as none.
+  void add(std::chrono::nanoseconds each, std::uint64_t count = 1) {
+    const auto ns = std::max<std::int64_t>(each.count(), 0);
+    std::size_t at = 0;
+    for (const auto& bound : kBounds) at += static_cast<std::size_t>(ns > bound.ns);  // no branch to mispredict
+    classes_[at] += count;
+    sum_ns_ += static_cast<std::uint64_t>(ns) * count;
+  }
+  void add(const DurationHistogram& other) {
+    for (std::size_t at = 0; at < classes_.size(); ++at) classes_[at] += other.classes_[at];
+    sum_ns_ += other.sum_ns_;
+  }
+  /// One count for each bound, and one for what is above them all; each counts its own class alone.
+  const std::array<std::uint64_t, kBounds.size() + 1>& classes() const { return classes_; }
+  std::uint64_t sum_ns() const { return sum_ns_; }
+
+ private:
+  std::array<std::uint64_t, kBounds.size() + 1> classes_{};
+  std::uint64_t sum_ns_ = 0;
+};
+
+/// What one pool counts.
+struct PoolMetrics {
+  static constexpr std::size_t kOutcomes = static_cast<std::size_t>(Errc::internal) + 1;
+
+  std::array<std::uint64_t, kOutcomes> ended{};  ///< Tasks, by the code that they ended with; ok: with a result.
+  DurationHistogram wait;
+  DurationHistogram run;
+  std::uint64_t workers_died = 0;
+  std::uint64_t workers_recycled = 0;
+  std::uint64_t start_failures = 0;
+
+  void count(Errc code, std::uint64_t tasks) { ended[std::min(static_cast<std::size_t>(code), kOutcomes - 1)] += tasks; }
+  void add(const PoolMetrics& other) {
+    for (std::size_t at = 0; at < kOutcomes; ++at) ended[at] += other.ended[at];
+    wait.add(other.wait);
+    run.add(other.run);
+    workers_died += other.workers_died;
+    workers_recycled += other.workers_recycled;
+    start_failures += other.start_failures;
+  }
 };
 
 /// One line of `taskpool stats`.
@@ -106,5 +177,65 @@ inline constexpr std::array kMetrics{
     MetricInfo{"store_buffer_bytes", &Metrics::store_buffer_bytes, "bytes", false,
                "size of the buffers that sessions have open"},
 };
+
+/// What is told for each pool, user or the like. The order is that of kSeries.
+enum class Series : std::uint8_t {
+  pool_waiting,
+  pool_oldest,
+  pool_running,
+  pool_ended,
+  task_wait,
+  task_run,
+  pool_workers,
+  pool_target,
+  pool_up,
+  pool_restarts,
+  pool_start_failures,
+  user_sessions,
+  loop_lag,
+  count_,
+};
+
+enum class SeriesKind : std::uint8_t { counter, gauge, histogram };
+constexpr std::string_view name(SeriesKind kind) {
+  return kind == SeriesKind::counter ? "counter" : kind == SeriesKind::gauge ? "gauge" : "histogram";
+}
+
+/// A metric with labels: a line of `taskpool stats` for each of their values.
+struct SeriesInfo {
+  Series series;
+  std::string_view name;
+  SeriesKind kind;
+  std::string_view unit;
+  std::array<std::string_view, 2> labels;  ///< Their names; "" for none.
+  std::string_view help;
+};
+
+inline constexpr std::array kSeries{
+    SeriesInfo{Series::pool_waiting, "pool_waiting_tasks", SeriesKind::gauge, "tasks", {"pool"}, "tasks in the pool's queue"},
+    SeriesInfo{Series::pool_oldest, "pool_oldest_wait_seconds", SeriesKind::gauge, "seconds", {"pool"},
+               "how long the task has waited that waits longest, of sessions that take their results"},
+    SeriesInfo{Series::pool_running, "pool_running_tasks", SeriesKind::gauge, "tasks", {"pool"}, "tasks with the pool's workers"},
+    SeriesInfo{Series::pool_ended, "pool_tasks_ended_total", SeriesKind::counter, "tasks", {"pool", "outcome"},
+               "tasks that ended, by how: done, or the code of their error"},
+    SeriesInfo{Series::task_wait, "task_wait_seconds", SeriesKind::histogram, "seconds", {"pool"},
+               "from a task's arrival until it was given to the worker with which it ended"},
+    SeriesInfo{Series::task_run, "task_run_seconds", SeriesKind::histogram, "seconds", {"pool"},
+               "run time of tasks; short ones that a worker reported together count with their mean"},
+    SeriesInfo{Series::pool_workers, "pool_workers", SeriesKind::gauge, "workers", {"pool", "state"}, "worker processes, by state"},
+    SeriesInfo{Series::pool_target, "pool_target_workers", SeriesKind::gauge, "workers", {"pool"}, "workers that the pool shall have"},
+    SeriesInfo{Series::pool_up, "pool_up", SeriesKind::gauge, "", {"pool"}, "1 if the pool can run tasks, 0 if its workers do not start"},
+    SeriesInfo{Series::pool_restarts, "pool_worker_restarts_total", SeriesKind::counter, "workers", {"pool", "reason"},
+               "workers that were replaced: they died, or were recycled"},
+    SeriesInfo{Series::pool_start_failures, "pool_start_failures_total", SeriesKind::counter, "starts", {"pool"},
+               "failures to start a worker or a runtime"},
+    SeriesInfo{Series::user_sessions, "user_open_sessions", SeriesKind::gauge, "sessions", {"uid"}, "connected clients, by user"},
+    SeriesInfo{Series::loop_lag, "loop_lag_seconds", SeriesKind::gauge, "seconds", {},
+               "how long this request waited for the next turn of the event loop"},
+};
+static_assert(kSeries.size() == static_cast<std::size_t>(Series::count_));
+
+constexpr const SeriesInfo& info(Series series) { return kSeries[static_cast<std::size_t>(series)]; }
+static_assert(std::all_of(kSeries.begin(), kSeries.end(), [](const SeriesInfo& row) { return &info(row.series) == &row; }));
 
 }  // namespace taskpool

@@ -209,6 +209,7 @@ void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoi
     // Nothing waits behind a long task: its finished predecessors are delivered, its successors go elsewhere.
     const auto ticket = running.ticket;
     worker.drain_outbox();
+    count_batch(worker);  // what was short: the long one, when it ends, is no part of its mean
     const auto still = worker.running();
     worker.slow = still && still->ticket == ticket;  // it may have finished meanwhile
     take_back(worker);

@@ -27,6 +27,8 @@ void Pool::on_items_done(Worker& worker, Assignment& assignment, std::uint32_t c
   auto& job = *assignment.job;
   learn(worker, job);
   services_.metrics.tasks_succeeded += count;
+  metrics_.count(Errc::ok, count);
+  count_wait(assignment, count);
   queue_.succeed(job, count);
   if (job.listener != nullptr) {
     job.listener->on_results(job, assignment.range.index, count, form, table, payload);
@@ -57,9 +59,33 @@ void Pool::on_items_failed(Worker& worker, Assignment& assignment, std::uint32_t
     ++range.attempt;
     repeat_later(job, std::move(range), std::uint32_t{assignment.range.attempt});
   } else {
+    count_wait(assignment, count);
     fail_range(job, range, std::move(error));
   }
   services_.turn.end_later();
+}
+
+void Pool::count_wait(const Assignment& assignment, std::uint32_t count) {
+  metrics_.wait.add(assignment.given - assignment.range.block->arrived(), count);
+}
+
+void Pool::count_batch(Worker& worker) {
+  if (worker.finished_in_batch == 0) return;
+  const auto worked = worker.worked();
+  if (worked > worker.worked_before) {
+    const auto took = std::min<std::chrono::nanoseconds>(worked - worker.worked_before, services_.turn.now() - worker.started);
+    metrics_.run.add(took / worker.finished_in_batch, worker.finished_in_batch);
+    if (!worker.batch_mixed) {
+      worker.batch_function->run_time.add(took, worker.finished_in_batch);
+      if (auto* job = services_.jobs.find(worker.batch_job); job != nullptr) job->run_time.add(took, worker.finished_in_batch);
+    }
+  } else {
+    metrics_.run.add({}, worker.finished_in_batch);
+  }
+  worker.worked_before = worked;
+  worker.finished_in_batch = 0;
+  worker.batch_function = nullptr;
+  worker.batch_mixed = false;
 }
 
 void Pool::on_report(Worker& worker, const Assignment& assignment, const Report& report) {
@@ -90,6 +116,7 @@ void Pool::tell_failed(queue::Job& job, const queue::Range& range, const ErrorHe
 
 void Pool::fail_range(queue::Job& job, const queue::Range& range, ErrorHead error) {
   auto& metrics = services_.metrics;
+  metrics_.count(error.code, range.count);
   if (error.code == Errc::cancelled) {
     metrics.tasks_cancelled += range.count;
     queue_.cancel_running(job, range.count);
@@ -116,6 +143,7 @@ void Pool::cancel_range(queue::Job& job, const queue::Range& range) {
   else
     error.detail = error.code == Errc::cancelled ? "cancelled before it ran" : "refused before it ran";
   error.task = services_.jobs.text(job.id);
+  metrics_.count(error.code, range.count);
   if (error.code == Errc::cancelled)
     services_.metrics.tasks_cancelled += range.count;
   else

@@ -106,6 +106,7 @@ void Pool::zygote_died(Zygote& zygote) {
 
 void Pool::back_off(const std::string& why) {
   last_error_ = why;
+  ++metrics_.start_failures;
   const auto delay = std::min(kFirstBackOff * (1u << std::min(failures_, 10u)), kLongestBackOff);
   ++failures_;
   retry_at_ = services_.turn.now() + delay;
@@ -125,6 +126,12 @@ void Pool::give_up(Errc code) {
   if (owner_.session == 0 || closing_ || serving() > 0) return;
   for (auto* const job : open_jobs()) cancel(*job, true, code);
   close(true, {});
+}
+
+bool Pool::is_up() const {
+  if (target_ == 0 || last_error_.empty()) return true;
+  return std::any_of(workers_.begin(), workers_.end(),
+                     [](const auto& worker) { return worker->state == WorkerState::working; });
 }
 
 void Pool::tell_started(const std::string& error) {
@@ -388,6 +395,7 @@ void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exi
   const bool was_starting = worker->state == WorkerState::starting;
   const auto death = death_of(*worker, exited);
   auto remains = worker->bury();
+  count_batch(*worker);
   advance(*worker, WorkerEvent::exited);
   worker->unwatch();
   if (worker->lent > 0) --services_.lent_workers;
@@ -395,10 +403,14 @@ void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exi
   worker->group.reset();  // what its tasks left running there ends
   if (!asked) {
     ++services_.metrics.workers_died;
+    ++metrics_.workers_died;
     log::warning("worker_exited",
                  {{"worker", worker->number()}, {"pid", worker->pid()}, {"pool", name()}, {"how", describe(death)}});
   }
-  if (worker->recycled) ++services_.metrics.workers_recycled;
+  if (worker->recycled) {
+    ++services_.metrics.workers_recycled;
+    ++metrics_.workers_recycled;
+  }
   requeue_remains(*worker, std::move(remains), death);
   if (was_starting) on_death_at_start(*worker, death);
   if (config_.once && workers_.empty() && forking_ == 0) give_up(Errc::pool_closed);
@@ -433,12 +445,18 @@ void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const Death&
     const bool more = before.count > 0;
     if (after.count > 0) return_range(job, std::move(after), assignment->cost_ns);
     if (more) return_range(job, std::move(before), assignment->cost_ns);
+    const auto count_run = [&] {
+      const auto now = services_.turn.now();
+      count_wait(*assignment, 1);
+      metrics_.run.add(remains.since > worker.started && remains.since < now ? now - remains.since : std::chrono::nanoseconds{});
+    };
     const bool killed_by_us = worker.stopping && worker.stopping->ticket == *remains.died_in;
     if (killed_by_us) {
       auto error = lost;
       error.code = worker.stopping->reason;
       error.detail =
           worker.stopping->detail.empty() ? "cancelled while it ran; its worker was killed" : worker.stopping->detail;
+      count_run();
       fail_range(job, fatal, std::move(error));
       continue;
     }
@@ -447,27 +465,16 @@ void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const Death&
       const std::uint32_t deaths = fatal.deaths + fatal.memory_deaths;
       repeat_later(job, std::move(fatal), deaths > 0 ? deaths - 1u : 0u);
     } else {
+      count_run();
       fail_range(job, fatal, lost);
     }
   }
 }
 
 void Pool::on_worker_batch(Worker& worker) {
-  const auto now = services_.turn.now();
-  if (worker.finished_in_batch > 0) {
-    const auto worked = worker.worked();
-    if (!worker.batch_mixed && worked > worker.worked_before) {
-      worker.batch_function->run_time.add(worked - worker.worked_before, worker.finished_in_batch);
-      if (auto* job = services_.jobs.find(worker.batch_job); job != nullptr)
-        job->run_time.add(worked - worker.worked_before, worker.finished_in_batch);
-    }
-    worker.worked_before = worked;
-    worker.finished_in_batch = 0;
-    worker.batch_function = nullptr;
-    worker.batch_mixed = false;
-  }
+  count_batch(worker);
   if (!worker.is_idle()) return;
-  if (config_.max_worker_memory > 0 && worker.done_total > 0) check_memory(worker, now);
+  if (config_.max_worker_memory > 0 && worker.done_total > 0) check_memory(worker, services_.turn.now());
   if (config_.max_tasks_per_worker > 0 && worker.given_total >= config_.max_tasks_per_worker &&
       worker.state == WorkerState::working) {
     worker.recycled = true;

@@ -32,6 +32,7 @@ struct Services {
   const Config& config;
   std::uint32_t last_worker = 0;  ///< Workers are numbered over all pools.
   std::uint32_t lent_workers = 0;
+  PoolMetrics closed_pools{};  ///< Of the pools that sessions had opened and that are gone.
   Children children{};
   Means means{};                      ///< To enforce limits with.
   os::CgroupTree* cgroups = nullptr;  ///< Of the workers; null: there can be none.
@@ -78,6 +79,9 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   bool is_closing() const { return closing_; }
   const std::string& last_error() const { return last_error_; }
   const std::vector<Limit>& limits() const { return plan_.limits; }
+  const PoolMetrics& metrics() const { return metrics_; }
+  /// False if workers should be there and fail to start.
+  bool is_up() const;
 
   // Life
   /// Uses this zygote for new workers as soon as it is ready; those of others finish what they hold and go.
@@ -204,6 +208,10 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void resume_due(TimePoint now);
 
   // outcomes.cpp
+  /// The first `count` tasks of an assignment have ended: counts how long they had waited for this worker.
+  void count_wait(const Assignment& assignment, std::uint32_t count);
+  /// Counts, and learns, what the tasks took that the worker has reported since the last time.
+  void count_batch(Worker& worker);
   void fail_range(queue::Job& job, const queue::Range& range, ErrorHead error);
   void cancel_range(queue::Job& job, const queue::Range& range);
   void return_range(queue::Job& job, queue::Range range, std::int64_t cost_ns);
@@ -212,6 +220,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
 
   Services& services_;
   PoolConfig config_;
+  PoolMetrics metrics_;
   PoolOwner owner_;
   WorkerFds fds_;
   std::uint32_t target_;

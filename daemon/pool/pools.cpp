@@ -150,6 +150,7 @@ void Pools::dispatch() {
   for (const auto& pool : std::vector{pools_}) pool->dispatch();
   std::erase_if(pools_, [&](const auto& pool) {
     if (!pool->is_closed()) return false;
+    if (pool->owner_session() != 0) services_.closed_pools.add(pool->metrics());
     if (pool->zygote()) keep_warm(pool->zygote());
     return true;
   });

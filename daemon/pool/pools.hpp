@@ -37,6 +37,8 @@ class Pools {
   void stop(std::function<void()> closed);
 
   const std::vector<std::shared_ptr<Pool>>& all() const { return pools_; }
+  /// What the pools counted that sessions had opened and that are no more in all().
+  const PoolMetrics& closed() const { return services_.closed_pools; }
 
  private:
   std::shared_ptr<Pool> add(PoolConfig config, const PoolOwner& owner, WorkerFds fds);

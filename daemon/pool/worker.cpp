@@ -174,7 +174,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
   if (!job.is_map) header.flags |= kRunSingle;
   if (call.call.announce) header.flags |= kRunReport;
 
-  Assignment assignment{next_ticket_, std::move(range), &job, cost_ns, std::nullopt, job.session};
+  Assignment assignment{next_ticket_, std::move(range), &job, cost_ns, turn_.now(), std::nullopt, job.session};
   const auto& given = assignment.range;
   if (block.in_arena()) attach_references(given, job.session);
   const auto width = element_bytes(call.call.result_element);
@@ -208,7 +208,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
   items_ += count;
   estimated_ns_ += cost_ns * count;
   given_total += count;
-  last_used = turn_.now();
+  last_used = assignment.given;
   count_in(assignment, job.usage);
   assignments_.push_back(std::move(assignment));
 }
@@ -237,7 +237,7 @@ std::vector<Assignment> Worker::take_back() {
       assignments_.pop_back();
       continue;
     }
-    Assignment back{last.first + claimed, last.range, last.job, last.cost_ns, std::nullopt, last.session};
+    Assignment back{last.first + claimed, last.range, last.job, last.cost_ns, last.given, std::nullopt, last.session};
     back.range.drop_front(claimed);
     last.range.count = claimed;
     taken.push_back(std::move(back));
@@ -478,6 +478,7 @@ Worker::Remains Worker::bury() {
     const Ticket ticket = page().running.load(std::memory_order_acquire);
     const bool was_busy = page().busy.load(std::memory_order_acquire) != 0;
     if (was_busy && ticket - first < next_ticket_ - first) remains.died_in = ticket;
+    remains.since = queue::TimePoint{std::chrono::nanoseconds{page().started_ns.load(std::memory_order_relaxed)}};
   }
   for (auto& assignment : assignments_)
     if (assignment.room) arenas_.release(assignment.session, *std::exchange(assignment.room, std::nullopt));

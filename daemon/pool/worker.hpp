@@ -31,7 +31,8 @@ struct Assignment {
   queue::Range range;
   queue::Job* job = nullptr;
   std::int64_t cost_ns = 0;       ///< Estimated, of one item: what its turn was charged.
-  std::optional<ArenaRef> room;   ///< Where an array's results go; not yet handed on.
+  queue::TimePoint given{};       ///< When the worker got it.
+  std::optional<ArenaRef> room{}; ///< Where an array's results go; not yet handed on.
   std::uint32_t session = 0;      ///< Whose arena the room is in.
   queue::Usage* usage = nullptr;  ///< Of whose they are; the worker keeps it. May be null.
 };
@@ -128,6 +129,7 @@ class Worker : public wire::FrameSink {
   struct Remains {
     std::vector<Assignment> assignments;
     std::optional<Ticket> died_in;
+    queue::TimePoint since{};  ///< When it began to run that one.
   };
   Remains bury();
 

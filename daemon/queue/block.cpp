@@ -22,8 +22,9 @@ Block* Block::allocate(std::size_t bytes) {
 }
 
 BlockPtr Block::make(std::uint8_t flags, Encoding encoding, std::uint32_t first, std::uint32_t count,
-                     std::span<const std::byte> body) {
+                     std::span<const std::byte> body, TimePoint arrived) {
   auto* block = allocate(body.size());
+  block->arrived_ = arrived;
   block->first_ = first;
   block->count_ = count;
   block->encoding_ = encoding;
@@ -33,8 +34,9 @@ BlockPtr Block::make(std::uint8_t flags, Encoding encoding, std::uint32_t first,
 }
 
 BlockPtr Block::make_single(std::uint8_t flags, Encoding encoding, std::uint32_t elements,
-                            std::span<const std::byte> item) {
+                            std::span<const std::byte> item, TimePoint arrived) {
   auto* block = allocate(item.size());
+  block->arrived_ = arrived;
   block->count_ = is_array(encoding) ? elements : 1;
   block->encoding_ = encoding;
   block->in_arena_ = (flags & kInArena) != 0;

@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "daemon/queue/estimate.hpp"
 #include "daemon/queue/usage.hpp"
 #include "proto/frame.hpp"
 #include "proto/items.hpp"
@@ -42,12 +43,12 @@ using BlockPtr = boost::intrusive_ptr<const Block>;
 /// freed when the last range of it is gone. Not thread-safe: the supervisor has one thread.
 class Block {
  public:
-  /// Copies `body`, which check_items() has passed. `first` is the index in the job of the first item.
+  /// Copies `body`, which check_items() has passed. `first` is the index in the job of the first item, `arrived` the turn's time.
   static BlockPtr make(std::uint8_t flags, Encoding encoding, std::uint32_t first, std::uint32_t count,
-                       std::span<const std::byte> body);
+                       std::span<const std::byte> body, TimePoint arrived = {});
   /// The block of one item that came alone, as `apply` sends it.
   static BlockPtr make_single(std::uint8_t flags, Encoding encoding, std::uint32_t elements,
-                              std::span<const std::byte> item);
+                              std::span<const std::byte> item, TimePoint arrived = {});
 
   bool in_arena() const { return in_arena_; }
   /// One item, whose array encoding does not make it many.
@@ -56,6 +57,8 @@ class Block {
   std::uint32_t first() const { return first_; }
   /// Items; for a single array 1.
   std::uint32_t count() const { return single_ ? 1 : count_; }
+  /// When its frame was read.
+  TimePoint arrived() const { return arrived_; }
   /// Elements of a single array, else count().
   std::uint32_t elements() const { return count_; }
   /// True if items have no lengths of their own: numbers of an array.
@@ -77,6 +80,7 @@ class Block {
   const std::byte* data() const { return reinterpret_cast<const std::byte*>(this + 1); }
 
   mutable QuotaPtr quota_;
+  TimePoint arrived_{};
   mutable std::uint32_t references_ = 0;
   std::uint32_t size_ = 0;
   std::uint32_t first_ = 0;

@@ -58,6 +58,18 @@ SessionTurn* Queue::next() const {
   return nullptr;
 }
 
+std::optional<TimePoint> Queue::oldest() const {
+  std::optional<TimePoint> oldest;
+  for (const auto& [priority, level] : levels_)
+    for (const auto* user : level.order)
+      for (const auto* turn : user->order_) {
+        // Those in front came first; what came back from a worker is put before them all.
+        const auto arrived = turn->ready_.front().front_.block->arrived();
+        oldest = oldest ? std::min(*oldest, arrived) : arrived;
+      }
+  return oldest;
+}
+
 void Queue::enter(SessionTurn& turn) {
   if (turn.in_order_ || turn.paused_ || turn.ready_.empty()) return;
   auto& user = *turn.uid_;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -100,6 +101,8 @@ class Queue {
   static void move(Job& job, SessionTurn& turn);
 
   std::uint64_t waiting() const { return waiting_; }
+  /// When the task arrived that has waited longest, of sessions that are not paused; nothing if none waits. Looks at each such session.
+  std::optional<TimePoint> oldest() const;
   std::uint64_t running() const { return running_; }
 
   /// Hears of every transition after it was applied.

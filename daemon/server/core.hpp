@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "daemon/config.hpp"
@@ -47,6 +48,7 @@ struct Core {
   const Permissions& permissions;
   Users& users;
   Admin& admin;
+  std::map<std::uint32_t, std::uint32_t> sessions{};  ///< How many are open, by uid. The server counts them.
 };
 
 }  // namespace taskpool::server

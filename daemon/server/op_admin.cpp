@@ -1,3 +1,6 @@
+#include <boost/asio/post.hpp>
+#include <chrono>
+
 #include "daemon/server/rows.hpp"
 #include "daemon/server/session.hpp"
 #include "proto/codec.hpp"
@@ -7,7 +10,13 @@
 namespace taskpool::server {
 
 Result<void> Session::stats(const FrameView& frame) {
-  reply(frame.prefix.request, server::stats(core_));
+  // What is ready now goes first: that is how long everybody waits for the loop.
+  const auto asked = std::chrono::steady_clock::now();
+  boost::asio::post(core_.turn.io(), [to = later(), request = frame.prefix.request, asked] {
+    to([&](Session& session) {
+      session.reply(request, server::stats(session.core_, std::chrono::steady_clock::now() - asked));
+    });
+  });
   return boost::system::in_place_value;
 }
 

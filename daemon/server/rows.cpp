@@ -2,13 +2,21 @@
 
 #include <unistd.h>
 
+#include <numeric>
+
 #include "daemon/os/usage.hpp"
+#include "daemon/server/snapshot.hpp"
 #include "proto/build_id.hpp"
+#include "proto/fields.hpp"
+#include "proto/limits.hpp"
 #include "proto/version.hpp"
 
 namespace taskpool::server {
 
 namespace {
+
+/// What the rest of a `stats` reply may take. Bytes.
+constexpr std::size_t kRoomBesideSeries = 64 * 1024;
 
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
@@ -20,6 +28,60 @@ std::int64_t ms_between(steady_clock::time_point then, steady_clock::time_point 
 }
 
 std::int64_t ms_since(steady_clock::time_point then) { return ms_between(then, steady_clock::now()); }
+
+/// The lines of one series as JSON.
+struct SeriesValues {
+  Json values = Json::array();
+
+  using Labels = std::array<std::string_view, 2>;
+  void value(const Labels& labels, std::uint64_t number) { add(labels)["value"] = number; }
+  void seconds(const Labels& labels, std::chrono::nanoseconds time) {
+    add(labels)["value"] = std::chrono::duration<double>(time).count();
+  }
+  void histogram(const Labels& labels, const DurationHistogram& histogram) {
+    auto& row = add(labels);
+    row["counts"] = histogram.classes();
+    row["sum"] = static_cast<double>(histogram.sum_ns()) / 1e9;
+  }
+
+ private:
+  Json& add(const Labels& labels) {
+    auto& row = values.emplace_back(Json::object());
+    auto& shown = row["labels"] = Json::array();
+    for (const auto label : labels)
+      if (!label.empty()) shown.push_back(label);
+    return row;
+  }
+};
+
+/// What series() may take as text at most: told without making it.
+std::size_t most_series_bytes(const Snapshot& snapshot) {
+  constexpr std::size_t kLines = PoolMetrics::kOutcomes + static_cast<std::size_t>(WorkerActivity::count_) + kSeries.size();  // of a pool
+  constexpr std::size_t kLineBytes = 80;        // beside the pool's name: labels, a number of twenty digits
+  constexpr std::size_t kHistogramBytes = 500;  // twenty digits for each class, if it must be
+  std::size_t bytes = snapshot.sessions.size() * kLineBytes;
+  for (const auto& pool : snapshot.pools) bytes += kLines * (kLineBytes + dump_json(pool.name).size()) + 2 * kHistogramBytes;
+  return bytes;
+}
+
+Json series(const Snapshot& snapshot) {
+  Json all = Json::array();
+  for (const auto& info : kSeries) {
+    SeriesValues lines;
+    visit(snapshot, info.series, lines);
+    Json labels = Json::array();
+    for (const auto label : info.labels)
+      if (!label.empty()) labels.push_back(label);
+    Json row{{"name", info.name}, {"unit", info.unit}, {"kind", name(info.kind)}, {"help", info.help}, {"labels", std::move(labels)},
+             {"values", std::move(lines.values)}};
+    if (info.kind == SeriesKind::histogram) {
+      auto& bounds = row["bounds"] = Json::array();
+      for (const auto& bound : DurationHistogram::kBounds) bounds.push_back(static_cast<double>(bound.ns) / 1e9);
+    }
+    all.push_back(std::move(row));
+  }
+  return all;
+}
 
 }  // namespace
 
@@ -79,10 +141,7 @@ Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& wo
   Json row{{"worker", worker.number()},
            {"pid", worker.pid()},
            {"pool", pool.name()},
-           {"state", worker.state == pool::WorkerState::working ? (worker.is_idle()  ? "idle"
-                                                                   : worker.lent > 0 ? "lent"
-                                                                                     : "busy")
-                                                                : pool::name(worker.state)},
+           {"state", name(activity_of(worker))},
            {"generation", worker.zygote()->generation()},
            {"tasks_done", worker.done_total},
            {"rss_bytes", os::resident_bytes(worker.pid())},
@@ -122,7 +181,15 @@ Json pool_row(const Core&, pool::Pool& pool) {
            {"owner_session", pool.owner_session()},
            {"uid", pool.owner_uid()},
            {"generation", pool.zygote() ? pool.zygote()->generation() : 0},
-           {"functions", pool.function_names().size()}};
+           {"functions", pool.function_names().size()},
+           {"up", pool.is_up()}};
+  const auto& ended = pool.metrics().ended;
+  const auto all = std::accumulate(ended.begin(), ended.end(), std::uint64_t{0});
+  const auto of = [&](Errc code) { return ended[static_cast<std::size_t>(code)]; };
+  row["ended_tasks"] = all;
+  row["failed_tasks"] = all - of(Errc::ok) - of(Errc::cancelled);
+  row["worker_restarts"] = pool.metrics().workers_died + pool.metrics().workers_recycled;
+  if (const auto oldest = pool.queue().oldest()) row["oldest_ms"] = ms_since(*oldest);
   if (!pool.last_error().empty()) row["last_error"] = pool.last_error();
   for (const auto& limit : pool.limits()) {
     auto& shown = row["limits"][std::string{limit.key}] = {{"limit", limit.value}, {"by", pool::name(limit.by)}};
@@ -143,32 +210,27 @@ Json users(const Core& core) {
   return rows;
 }
 
-Json stats(const Core& core) {
-  auto& metrics = core.metrics;
-  metrics.jobs_known = core.jobs.size();
-  core.store.measure(metrics);
-  metrics.tasks_waiting = metrics.tasks_running = metrics.workers_alive = 0;
-  for (const auto& pool : core.pools.all()) {
-    metrics.tasks_waiting += pool->queue().waiting();
-    metrics.tasks_running += pool->queue().running();
-    metrics.workers_alive += pool->workers().size();
-  }
+Json stats(const Core& core, std::chrono::nanoseconds loop_lag) {
+  const auto snapshot = take_snapshot(core, loop_lag);
   Json counters = Json::array();
   for (const auto& info : kMetrics)
     counters.push_back({{"name", info.name},
-                        {"value", metrics.*info.value},
+                        {"value", snapshot.metrics.*info.value},
                         {"unit", info.unit},
                         {"kind", info.counts ? "counter" : "gauge"},
                         {"help", info.help}});
-  return {{"pid", ::getpid()},
-          {"uid", ::geteuid()},
-          {"version", kVersion},
-          {"build", build_id()},
-          {"socket", core.config.socket},
-          {"uptime_ms", ms_since(core.admin.started())},
-          {"state", core.admin.is_draining() ? "draining" : "running"},
-          {"rss_bytes", os::resident_bytes(::getpid())},
-          {"counters", std::move(counters)}};
+  Json stats{{"pid", ::getpid()},
+             {"uid", ::geteuid()},
+             {"version", kVersion},
+             {"build", build_id()},
+             {"socket", core.config.socket},
+             {"uptime_ms", snapshot.uptime.count()},
+             {"state", snapshot.is_draining ? "draining" : "running"},
+             {"rss_bytes", snapshot.resident_bytes},
+             {"counters", std::move(counters)}};
+  // With a hundred pools and more they might not fit a frame; /metrics has them.
+  if (most_series_bytes(snapshot) < kMaxFrameBodyBytes - kRoomBesideSeries) stats["series"] = series(snapshot);
+  return stats;
 }
 
 }  // namespace taskpool::server

@@ -16,8 +16,9 @@ std::string_view state_of(const queue::Job& job);
 Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& worker,
                 std::optional<std::uint32_t> only_of);
 Json pool_row(const Core& core, pool::Pool& pool);
-Json stats(const Core& core);
 /// What each user has who has anything.
 Json users(const Core& core);
+/// `loop_lag`: how long the request waited for the loop.
+Json stats(const Core& core, std::chrono::nanoseconds loop_lag);
 
 }  // namespace taskpool::server

@@ -101,13 +101,15 @@ void Server::open(os::UniqueFd socket, Door door) {
   auto& running = *session;
   sessions_.emplace(number, std::move(session));
   ++core_.metrics.sessions_opened;
+  ++core_.sessions[peer->uid];
   core_.metrics.sessions_open = sessions_.size();
   log::debug("session_opened", {{"session", number}, {"uid", peer->uid}, {"pid", peer->pid}});
-  wire::spawn(core_.turn.io(), running.run(), [this, number](const std::string& error) {
+  wire::spawn(core_.turn.io(), running.run(), [this, number, uid = peer->uid](const std::string& error) {
     if (!error.empty()) log::error("bug", {{"what", "session"}, {"session", number}, {"error", error}});
     sessions_.erase(number);
     core_.users.forget_idle();
     core_.metrics.sessions_open = sessions_.size();
+    if (const auto user = core_.sessions.find(uid); --user->second == 0) core_.sessions.erase(user);
     log::debug("session_ended", {{"session", number}});
     if (on_ended) on_ended();
   });

@@ -202,8 +202,9 @@ Result<Session::Moved> Session::move_inputs(const queue::PreparedCall& prepared,
 void Session::add_items(queue::Job& job, const FrameView& frame, Moved moved) {
   const auto& prefix = frame.prefix;
   const std::span<const std::byte> body = moved.body.empty() ? frame.body : std::span<const std::byte>{moved.body};
-  auto block = job.is_map ? queue::Block::make(prefix.flags, prefix.encoding, job.total, prefix.count, body)
-                          : queue::Block::make_single(prefix.flags, prefix.encoding, prefix.count, body);
+  const auto now = core_.turn.now();
+  auto block = job.is_map ? queue::Block::make(prefix.flags, prefix.encoding, job.total, prefix.count, body, now)
+                          : queue::Block::make_single(prefix.flags, prefix.encoding, prefix.count, body, now);
   block->count_in(quota_);
   if (!moved.regions.empty()) core_.keeper.add_inputs(job, std::move(moved.regions));
   core_.metrics.tasks_submitted += block->count();

@@ -241,6 +241,22 @@ BOOST_AUTO_TEST_CASE(a_reload_knows_what_changed_and_what_must_wait) {
   BOOST_TEST(changes.changed == changed, boost::test_tools::per_element());
 }
 
+BOOST_AUTO_TEST_CASE(metrics_are_for_this_host_alone) {
+  for (const auto* const text : {"127.0.0.1:9464", "127.9.9.9:1", "localhost:80"}) {
+    const auto address = parse_local_address(text);
+    BOOST_REQUIRE_MESSAGE(address, text);
+    BOOST_TEST(address->path.empty());
+    BOOST_TEST(address->host.starts_with("127."));
+  }
+  BOOST_TEST(parse_local_address("[::1]:65535")->port == 65535u);
+  BOOST_TEST(parse_local_address("/run/taskpool/metrics")->path == "/run/taskpool/metrics");
+  for (const auto* const text : {"", "0.0.0.0:9464", "10.0.0.1:9464", "128.0.0.1:1", "[::]:9464", "::1:9464", "host:9464", "127.0.0.1",
+                                 "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:9464x", "127.1:9464", "metrics.sock"})
+    BOOST_TEST(!parse_local_address(text), "was accepted: " << text);
+  BOOST_TEST(set_error("metrics_listen", "0.0.0.0:9464").starts_with("metrics_listen = \"0.0.0.0:9464\": want an address of this host's own"));
+  BOOST_TEST(parse_config("metrics_listen = '127.0.0.1:9464'", "test.toml").value().metrics_listen == "127.0.0.1:9464");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

@@ -177,6 +177,28 @@ BOOST_AUTO_TEST_CASE(whoever_was_away_has_no_credit) {
   BOOST_TEST(second <= 52);
 }
 
+BOOST_AUTO_TEST_CASE(the_oldest_is_the_one_that_waits_longest_in_any_turn) {
+  const auto at = [](int seconds) { return TimePoint{std::chrono::seconds{seconds}}; };
+  const auto arrive = [&](std::uint32_t session, int priority, int seconds) -> Job& {
+    auto& made = job(1, session, 0, priority);
+    const std::byte item{};
+    queue.add_input(made, Block::make_single(0, Encoding::u8, 1, std::span{&item, 1}, at(seconds)));
+    return made;
+  };
+  BOOST_TEST(!queue.oldest());
+  arrive(1, 0, 30);
+  arrive(1, 0, 50);
+  arrive(2, 5, 40);
+  BOOST_TEST((queue.oldest() == at(30)));
+  arrive(3, -5, 10);
+  BOOST_TEST((queue.oldest() == at(10)));
+  queue.pause_session(1, 3, true);  // it waits for its client, not for a worker
+  BOOST_TEST((queue.oldest() == at(30)));
+  serve();  // the higher priority
+  serve();
+  BOOST_TEST((queue.oldest() == at(50)));
+}
+
 BOOST_AUTO_TEST_CASE(what_comes_back_is_first_again_and_in_order) {
   auto& all = job(1, 1, 10);
   auto first = queue.start(all, 3, 1000, 10);
