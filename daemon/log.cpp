@@ -1,16 +1,20 @@
 #include "daemon/log.hpp"
 
+#include <unistd.h>
+
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
+#include <optional>
+
+#include "daemon/journal.hpp"
 
 namespace taskpool::log {
 
 namespace {
-
-constexpr std::size_t kMaxValueBytes = 2000;
 
 spdlog::logger& logger() {
   static const auto instance = [] {
@@ -20,6 +24,12 @@ spdlog::logger& logger() {
     return made;
   }();
   return *instance;
+}
+
+/// Null unless standard error goes to the journal.
+Journal* journal() {
+  static auto instance = is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM")) ? std::optional<Journal>{std::in_place} : std::nullopt;
+  return instance ? &*instance : nullptr;
 }
 
 bool is_plain(unsigned char c) { return c > 0x20 && c < 0x7f && c != '"' && c != '=' && c != '\\'; }
@@ -54,6 +64,7 @@ void write(Level level, std::string_view event, std::span<const Field> fields) {
   if (!logger().should_log(severity)) return;
   auto line = fmt::format("event={}", event);
   for (const auto& field : fields) line += fmt::format(" {}={}", field.key, escape(field.value));
+  if (auto* const records = journal(); records != nullptr && records->send(journal_record(level, event, fields, line))) return;
   logger().log(severity, spdlog::string_view_t{line.data(), line.size()});
 }
 

@@ -7,9 +7,12 @@
 #include <string>
 #include <string_view>
 
-/// The daemon's log: one line an event on standard error, `time=... level=warning event=worker_exited worker=3 signal=9`. Text from
-/// clients is escaped; payloads never appear.
+/// The daemon's log: one line an event on standard error, `time=... level=warning event=worker_exited worker=3 signal=9`; or, where standard
+/// error goes to systemd's journal, a record with fields of these names. Text from clients is escaped; payloads never appear.
 namespace taskpool::log {
+
+/// What is shown of a value at most. Bytes.
+inline constexpr std::size_t kMaxValueBytes = 2000;
 
 enum class Level { trace, debug, info, warning, error, critical };
 
