@@ -94,6 +94,7 @@ Run define_workers(CLI::App& app);
 Run define_pools(CLI::App& app);
 Run define_functions(CLI::App& app);
 Run define_stats(CLI::App& app);
+Run define_top(CLI::App& app);
 Run define_failures(CLI::App& app);
 Run define_resize(CLI::App& app);
 Run define_pause(CLI::App& app);

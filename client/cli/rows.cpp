@@ -21,7 +21,23 @@ std::string progress_of(const json& row) {
   return fmt::format("{}/{}", text_of(row.value("done", json(0))), text_of(*total));
 }
 
-std::string cell(const json& row, const Field& field) {
+std::string table_of(const json& rows, std::span<const Field> fields) {
+  std::vector<Table::Column> columns;
+  for (const auto& field : fields)
+    columns.push_back({field.heading, field.shows == Shows::text || field.shows == Shows::user ? Table::Align::left
+                                                                                               : Table::Align::right});
+  Table table{std::move(columns)};
+  for (const auto& row : rows) {
+    std::vector<std::string> cells;
+    for (const auto& field : fields) cells.push_back(cell_text(row, field));
+    table.add(std::move(cells));
+  }
+  return table.text();
+}
+
+}  // namespace
+
+std::string cell_text(const json& row, const Field& field) {
   if (field.shows == Shows::progress) return progress_of(row);
   const auto value = row.find(field.key);
   if (value == row.end() || value->is_null()) return "";
@@ -31,22 +47,6 @@ std::string cell(const json& row, const Field& field) {
   if (field.shows == Shows::user) return user_name(value->get<std::uint64_t>());
   return text_of(*value);
 }
-
-std::string table_of(const json& rows, std::span<const Field> fields) {
-  std::vector<Table::Column> columns;
-  for (const auto& field : fields)
-    columns.push_back({field.heading, field.shows == Shows::text || field.shows == Shows::user ? Table::Align::left
-                                                                                               : Table::Align::right});
-  Table table{std::move(columns)};
-  for (const auto& row : rows) {
-    std::vector<std::string> cells;
-    for (const auto& field : fields) cells.push_back(cell(row, field));
-    table.add(std::move(cells));
-  }
-  return table.text();
-}
-
-}  // namespace
 
 std::string user_name(std::uint64_t uid) {
   const auto* const user = ::getpwuid(static_cast<uid_t>(uid));

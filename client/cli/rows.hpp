@@ -20,6 +20,9 @@ struct Field {
 std::string user_name(std::uint64_t uid);
 std::string group_name(std::uint64_t gid);
 
+/// What a row has in a column.
+std::string cell_text(const nlohmann::json& row, const Field& field);
+
 /// Prints a reply as JSON, or its list `key` as a table.
 Result<int> show_rows(const Invocation& invocation, const Result<nlohmann::json>& reply, const char* key,
                       std::span<const Field> fields);
