@@ -105,6 +105,8 @@ class ByteBuffer {
   std::size_t size() const { return end_ - begin_; }
   bool empty() const { return begin_ == end_; }
   void clear() { begin_ = end_ = 0; }
+  /// Bytes of memory that it holds; 0 at first, and after a move away.
+  std::size_t capacity() const { return capacity_; }
 
  private:
   static constexpr std::size_t kKeepBytes = 256 * 1024;
@@ -136,6 +138,11 @@ class FrameDecoder {
   Result<std::optional<FrameView>> next();
   /// What has arrived behind the frame that next() returned last.
   std::span<const std::byte> rest() const { return buffer_.data().subspan(taken_); }
+  /// Lends memory to a decoder that has none. Whoever reads many streams needs it for those alone of which something is there.
+  bool has_memory() const { return buffer_.capacity() > 0; }
+  void lend(ByteBuffer memory) { buffer_ = std::move(memory); }
+  /// Takes the memory back, at a border and after next() had nothing more; else it returns none.
+  ByteBuffer take_back() { return taken_ == 0 && buffer_.empty() ? std::move(buffer_) : ByteBuffer{}; }
   /// True at a frame's border: nothing of a further frame has arrived.
   bool at_border() const { return buffer_.size() == taken_; }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <iterator>
+#include <utility>
 
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/wire/spawn.hpp"
@@ -58,6 +59,7 @@ Result<void> Channel::read_rest(FrameSink& sink) {
 }
 
 Result<bool> Channel::receive_once() {
+  if (!decoder_.has_memory()) decoder_.lend(turn_.borrow());
   const auto room = decoder_.prepare(kReadBytes).first(kReadBytes);
   const auto received = os::receive(socket_.native_handle(), room, received_fds_);
   if (!received) return received.error();
@@ -70,7 +72,10 @@ Result<void> Channel::handle_frames(FrameSink& sink) {
   while (!closed_) {
     auto frame = decoder_.next();
     if (!frame) return frame.error();
-    if (!*frame) break;
+    if (!*frame) {
+      turn_.give_back(decoder_.take_back());
+      break;
+    }
     const std::size_t wanted = (*frame)->prefix.fds;
     if (wanted > received_fds_.size()) return fail(Errc::bad_message, "fds: the descriptors did not arrive");
     std::vector<os::UniqueFd> fds;
@@ -85,6 +90,11 @@ Result<void> Channel::handle_frames(FrameSink& sink) {
   return boost::system::in_place_value;
 }
 
+ByteBuffer& Channel::out() {
+  if (out_.capacity() == 0) out_ = turn_.borrow();
+  return out_;
+}
+
 void Channel::mark_dirty() {
   if (dirty_ || writing_) return;
   dirty_ = true;
@@ -93,7 +103,7 @@ void Channel::mark_dirty() {
 
 void Channel::send(const Prefix& prefix, std::string_view head, std::span<const std::byte> body) {
   if (closed_) return;
-  append_frame(out_, prefix, head, body);
+  append_frame(out(), prefix, head, body);
   mark_dirty();
 }
 
@@ -104,7 +114,7 @@ void Channel::send(const Prefix& prefix, std::string_view head, std::span<const 
   complete.head = static_cast<std::uint16_t>(head.size());
   complete.body = static_cast<std::uint32_t>(first.size() + second.size() + third.size());
   const auto bytes = kPrefixBytes + complete.head + complete.body;
-  auto* into = out_.prepare(bytes).data();
+  auto* into = out().prepare(bytes).data();
   encode_prefix(complete, std::span<std::byte, kPrefixBytes>{into, kPrefixBytes});
   into += kPrefixBytes;
   for (const auto part : {as_bytes(head), first, second, third}) {
@@ -125,7 +135,7 @@ Result<void> Channel::send_with(Prefix prefix, std::string_view head, std::span<
     passing.fds.push_back(std::move(copy));
   }
   prefix.fds = static_cast<std::uint8_t>(fds.size());
-  append_frame(out_, prefix, head, body);
+  append_frame(out(), prefix, head, body);
   if (!passing.fds.empty()) passing_.push_back(std::move(passing));
   mark_dirty();
   return boost::system::in_place_value;
@@ -160,6 +170,7 @@ void Channel::flush() {
     sent_bytes_ += *sent;
     out_.consume(*sent);
   }
+  if (out_.empty()) turn_.give_back(std::exchange(out_, {}));
   if (out_.empty() && close_when_empty_) close();
   if (drained_ && out_.size() <= low_) {
     const auto call = std::move(drained_);

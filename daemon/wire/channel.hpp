@@ -73,6 +73,8 @@ class Channel {
 
   Result<bool> receive_once();  // false: nothing there, or the end
   Result<void> handle_frames(FrameSink& sink);
+  /// out_, with memory.
+  ByteBuffer& out();
   void mark_dirty();
   void wait_writable();
 

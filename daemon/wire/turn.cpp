@@ -7,6 +7,11 @@
 
 namespace taskpool::wire {
 
+namespace {
+/// Buffers kept for the next who needs one: as many as a turn usually has peers at work.
+constexpr std::size_t kMostSpare = 8;
+}  // namespace
+
 void Turn::flush_later(Channel& channel) {
   dirty_.push_back(&channel);
   schedule();
@@ -15,6 +20,18 @@ void Turn::flush_later(Channel& channel) {
 void Turn::forget(Channel& channel) {
   std::erase(dirty_, &channel);
   std::replace(flushing_.begin(), flushing_.end(), &channel, static_cast<Channel*>(nullptr));
+}
+
+ByteBuffer Turn::borrow() {
+  if (spare_.empty()) return {};
+  auto memory = std::move(spare_.back());  // the one used last is still in the caches
+  spare_.pop_back();
+  return memory;
+}
+
+void Turn::give_back(ByteBuffer memory) {
+  if (memory.capacity() == 0 || spare_.size() >= kMostSpare) return;
+  spare_.push_back(std::move(memory));
 }
 
 void Turn::end_later() {

@@ -6,6 +6,8 @@
 #include <optional>
 #include <vector>
 
+#include "proto/frame.hpp"
+
 namespace taskpool::wire {
 
 class Channel;
@@ -25,6 +27,11 @@ class Turn {
   /// Gives out work: set once by the app.
   std::function<void()> on_end;
 
+  /// Memory for what is read or written just now. Channels give it back when they have nothing under way, so that thousands of idle
+  /// peers hold none.
+  ByteBuffer borrow();
+  void give_back(ByteBuffer memory);
+
   /// The time, read once a turn.
   std::chrono::steady_clock::time_point now();
   boost::asio::io_context& io() { return io_; }
@@ -36,6 +43,7 @@ class Turn {
   boost::asio::io_context& io_;
   std::vector<Channel*> dirty_;
   std::vector<Channel*> flushing_;
+  std::vector<ByteBuffer> spare_;
   bool scheduled_ = false;
   bool wants_end_ = false;
   std::optional<std::chrono::steady_clock::time_point> now_;

@@ -277,6 +277,32 @@ BOOST_AUTO_TEST_CASE(a_large_byte_buffer_gives_its_memory_back_when_it_runs_empt
   BOOST_TEST(buffer.prepare(1).size() < large.size());
 }
 
+BOOST_AUTO_TEST_CASE(memory_is_lent_and_comes_back_at_a_border) {
+  FrameDecoder decoder;
+  BOOST_TEST(!decoder.has_memory());
+  ByteBuffer memory;
+  (void)memory.prepare(64 * 1024);
+  decoder.lend(std::move(memory));
+  BOOST_TEST(decoder.has_memory());
+
+  ByteBuffer stream;
+  append_frame(stream, Prefix{.op = Op::ping, .request = 7});
+  decoder.feed(stream.data().first(10));
+  BOOST_REQUIRE(!decoder.next().value().has_value());
+  BOOST_TEST(decoder.take_back().capacity() == 0u);  // a part of a frame is in it
+  decoder.feed(stream.data().subspan(10));
+  const auto frame = decoder.next();
+  BOOST_REQUIRE(frame.value().has_value());
+  BOOST_TEST(decoder.take_back().capacity() == 0u);  // the frame is still being looked at
+  BOOST_TEST(frame.value()->prefix.request == 7u);
+  BOOST_REQUIRE(!decoder.next().value().has_value());
+  BOOST_TEST(decoder.take_back().capacity() >= 64u * 1024);
+  BOOST_TEST(!decoder.has_memory());
+
+  decoder.feed(stream.data());  // goes on without
+  BOOST_TEST(decoder.next().value()->prefix.request == 7u);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace
