@@ -20,7 +20,7 @@ std::string configuration(const DaemonOptions& options, const std::string& socke
   text += "[[pool]]\nname = \"default\"\nworkers = " + std::to_string(options.workers) + "\n";
   text += "modules = [\"demo\", \"" + program_folder() + "/../modules/bench.so\"]\n";
   if (options.commands) text += "[[pool]]\nname = \"command\"\nruntime = \"command\"\nworkers = 2\n";
-  return text;
+  return text + options.pools;
 }
 
 }  // namespace

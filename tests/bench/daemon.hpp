@@ -15,6 +15,7 @@ struct DaemonOptions {
   unsigned workers = 2;
   bool commands = false;  ///< Also a pool of two workers that runs programs.
   std::string extra{};  ///< Further lines at the top of the configuration.
+  std::string pools{};  ///< And at its end.
 };
 
 /// A supervisor of this build with a socket of its own, the demo module and the bench's; stopped by the destructor. It and

@@ -29,6 +29,8 @@ void dict_set(Report& report);
 void locks(Report& report);
 void list_at_1M(Report& report);
 void apply_while_a_dict_grows(Report& report);
+void metrics_scrape(Report& report);
+void idle_sessions(Report& report);
 
 struct Figure {
   std::string_view name;
@@ -58,6 +60,8 @@ inline constexpr std::array kFigures{
     Figure{"locks", "a lock of the daemon's, and one in a buffer", &locks},
     Figure{"list_at_1M", "changing a shared list of 1,000,000 items", &list_at_1M},
     Figure{"apply_growth", "single applies while a shared dict grows to 2,000,000 entries", &apply_while_a_dict_grows},
+    Figure{"metrics_scrape", "a scrape of /metrics with 64 pools, 512 workers and 1,000 sessions", &metrics_scrape},
+    Figure{"idle_sessions", "1,000 connected sessions that do nothing", &idle_sessions},
 };
 
 }  // namespace taskpool::bench

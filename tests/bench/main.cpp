@@ -18,7 +18,7 @@ int usage(bool asked) {
   auto* const out = asked ? stdout : stderr;
   std::fputs("taskpool-bench [FIGURE...] [--json]: measures taskpool beside its floors and peers; all figures by default\n\n", out);
   for (const auto& figure : kFigures)
-    std::fprintf(out, "  %-13s %s\n", std::string{figure.name}.c_str(), std::string{figure.what}.c_str());
+    std::fprintf(out, "  %-14s %s\n", std::string{figure.name}.c_str(), std::string{figure.what}.c_str());
   return asked ? 0 : kExitUsage;
 }
 
