@@ -60,8 +60,7 @@ std::string journal_field(std::string_view key) {
   return name.substr(0, kMaxFieldName);
 }
 
-std::string journal_record(Level level, std::string_view event, std::initializer_list<Field> fields,
-                           std::string_view text) {
+std::string journal_record(Level level, std::string_view event, std::span<const Field> fields, std::string_view text) {
   std::string record;
   append(record, "MESSAGE", text);
   append(record, "PRIORITY", std::to_string(priority_of(level)));

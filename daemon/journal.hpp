@@ -18,8 +18,11 @@ inline constexpr std::string_view kJournalSocket = "/run/systemd/journal/socket"
 /// something else to the journal (MESSAGE, PRIORITY, ...) gets TASKPOOL_ before it.
 std::string journal_field(std::string_view key);
 /// The datagram of one record. `text` is what a line on standard error would say, without its time and level.
-std::string journal_record(Level level, std::string_view event, std::initializer_list<Field> fields,
-                           std::string_view text);
+std::string journal_record(Level level, std::string_view event, std::span<const Field> fields, std::string_view text);
+inline std::string journal_record(Level level, std::string_view event, std::initializer_list<Field> fields,
+                                  std::string_view text) {
+  return journal_record(level, event, std::span{fields.begin(), fields.size()}, text);
+}
 
 /// Sends records to the journal.
 class Journal {

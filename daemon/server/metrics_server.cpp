@@ -136,7 +136,7 @@ Result<void> MetricsServer::listen() {
   if (!address) return fail(Errc::bad_argument, "metrics_listen: '" + wanted + "' is no address of this host's own");
   const auto named = [](const Error& error) { return Error{error.code, "metrics_listen: " + error.detail}; };
   if (!address->path.empty()) {
-    auto path = SocketPath::listen(address->path, core_.config.metrics_socket_mode, "");
+    auto path = SocketPath::listen("metrics_listen", address->path, core_.config.metrics_socket_mode, "");
     if (!path) return named(path.error());
     path_.emplace(std::move(*path));
     address_ = address->path;

@@ -17,7 +17,7 @@ class SocketPath {
  public:
   /// Listens on `path`. A stale socket, left by a daemon that was killed, is removed once the lock beside it was taken
   /// and a connection was refused. Errors: `already_running`; `system`; `bad_argument` (the path is too long, or is not
-  /// a socket). Errors call it `key`: "socket" or "admin_socket".
+  /// a socket). Errors call it `key`: "socket", "admin_socket", "metrics_listen".
   static Result<SocketPath> listen(std::string_view key, const std::string& path, mode_t mode,
                                    const std::string& group);
   /// Serves a socket that the service manager listens on. Its path, mode and group stay as they are, also at the end: clients that come
