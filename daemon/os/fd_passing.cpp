@@ -49,7 +49,8 @@ Result<Received> receive_with(int fd, std::span<std::byte> into, std::vector<Uni
   if ((message.msg_flags & MSG_CTRUNC) != 0) {
     const bool too_many = fds.size() - before == kMaxPassedFds;
     fds.resize(before);
-    return errno_error("recvmsg: descriptors were lost", too_many ? EMSGSIZE : EMFILE);
+    if (too_many) return errno_error("recvmsg: too many descriptors", EMSGSIZE);
+    fds.emplace_back();  // we may not open so many more
   }
   return Received{.bytes = static_cast<std::size_t>(got), .closed = got == 0 && !into.empty()};
 }

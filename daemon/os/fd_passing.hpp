@@ -23,9 +23,10 @@ struct Received {
   bool closed = false;       ///< The peer has closed its end and everything it sent was read.
 };
 
-/// Reads once, without waiting. Descriptors that came along are appended to `fds`, close-on-exec. Error: the operating
-/// system's, ECONNRESET among them; EMFILE or EMSGSIZE if descriptors were lost, after which the connection has to
-/// close.
+/// Reads once, without waiting. Descriptors that came along are appended to `fds`, close-on-exec. If this process may
+/// not open so many more, they are lost, and one empty UniqueFd stands for all that came with this message. Error: the
+/// operating system's, ECONNRESET among them; EMSGSIZE if there were more than kMaxPassedFds, after which the
+/// connection has to close.
 Result<Received> receive(int fd, std::span<std::byte> into, std::vector<UniqueFd>& fds);
 /// The same, but waits until something is there or the peer closed. For processes that do nothing else meanwhile.
 Result<Received> receive_blocking(int fd, std::span<std::byte> into, std::vector<UniqueFd>& fds);

@@ -1,5 +1,6 @@
 #include "daemon/pool/pool.hpp"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -287,6 +288,8 @@ void Pool::advance(Worker& worker, WorkerEvent event) {
 void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd channel, os::UniqueFd pidfd,
                      os::UniqueFd page) {
   const auto token = tokens_.find(forked.worker);
+  os::UniqueFd watched{::fcntl(pidfd.get(), F_DUPFD_CLOEXEC, 0)};
+  if (!watched) return on_fork_failed({forked.worker, errno_error("duplicate a pidfd").detail});
   auto memory = os::SharedMemory::attach(std::move(page), kClaimPageBytes);
   const bool wanted = zygote == current_ && token != tokens_.end() && (!closing_ || has_work());
   if (token != tokens_.end()) {
@@ -302,7 +305,7 @@ void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd
   ++services_.metrics.workers_started;
   auto worker = std::make_shared<Worker>(services_.turn, *this, services_.arenas, zygote, forked.worker,
                                          static_cast<pid_t>(forked.pid), std::move(channel), std::move(pidfd),
-                                         std::move(*memory));
+                                         std::move(watched), std::move(*memory));
   worker->token = std::move(token->second);
   tokens_.erase(token);
   workers_.push_back(worker);

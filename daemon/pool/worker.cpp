@@ -1,12 +1,12 @@
 #include "daemon/pool/worker.hpp"
 
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "daemon/log.hpp"
 #include "daemon/wire/spawn.hpp"
 #include "proto/codec.hpp"
 
@@ -23,7 +23,7 @@ bool contains(const ArenaRef& region, const ArenaRef& part) {
 }  // namespace
 
 Worker::Worker(wire::Turn& turn, WorkerOwner& owner, ArenaSource& arenas, ZygotePtr zygote, std::uint32_t number,
-               pid_t pid, os::UniqueFd channel, os::UniqueFd pidfd, os::SharedMemory page)
+               pid_t pid, os::UniqueFd channel, os::UniqueFd pidfd, os::UniqueFd watched, os::SharedMemory page)
     : started{turn.now()},
       turn_{turn},
       owner_{owner},
@@ -34,10 +34,14 @@ Worker::Worker(wire::Turn& turn, WorkerOwner& owner, ArenaSource& arenas, Zygote
       pidfd_{std::move(pidfd)},
       memory_{std::move(page)},
       channel_{turn, std::move(channel)},
-      exit_{turn.io(), ::fcntl(pidfd_.get(), F_DUPFD_CLOEXEC, 0)} {}
+      exit_{turn.io(), watched.release()} {}
 
 void Worker::watch(std::shared_ptr<Worker> self, std::shared_ptr<void> owner) {
-  wire::spawn(turn_.io(), read(self, owner), [](const std::string&) {});
+  wire::spawn(turn_.io(), read(self, owner), [self, owner](const std::string& error) {
+    if (error.empty()) return;
+    log::error("bug", {{"what", "worker"}, {"worker", self->number_}, {"error", error}});
+    if (self->state != WorkerState::dead) self->owner_.on_worker_broken(*self, error);
+  });
   exit_.async_wait(boost::asio::posix::descriptor_base::wait_read,
                    [self, owner](const boost::system::error_code& error) {
                      if (!error && self->state != WorkerState::dead) self->owner_.on_worker_exit_seen(*self);

@@ -66,8 +66,9 @@ class WorkerOwner {
 /// that comes from the child is checked: it runs foreign code.
 class Worker : public wire::FrameSink {
  public:
+  /// `watched` is a second descriptor of `pidfd`.
   Worker(wire::Turn& turn, WorkerOwner& owner, ArenaSource& arenas, ZygotePtr zygote, std::uint32_t number, pid_t pid,
-         os::UniqueFd channel, os::UniqueFd pidfd, os::SharedMemory page);
+         os::UniqueFd channel, os::UniqueFd pidfd, os::UniqueFd watched, os::SharedMemory page);
 
   /// Begins to hear of it. It and `owner` live until unwatch().
   void watch(std::shared_ptr<Worker> self, std::shared_ptr<void> owner);

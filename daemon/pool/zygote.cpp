@@ -7,6 +7,7 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "daemon/log.hpp"
 #include "daemon/os/fd_passing.hpp"
 #include "daemon/wire/spawn.hpp"
 #include "proto/codec.hpp"
@@ -35,13 +36,29 @@ Result<ZygotePtr> Zygote::start(wire::Turn& turn, Children& children, const Zygo
   options.descriptors = {{ends->second.get(), kControlFd}};
   auto child = os::spawn(options);
   if (!child) return child.error();
+  // Both at once: there may be no descriptor left when it ends.
+  os::UniqueFd pidfd{::fcntl(child->pidfd.get(), F_DUPFD_CLOEXEC, 0)};
   os::UniqueFd watched{::fcntl(child->pidfd.get(), F_DUPFD_CLOEXEC, 0)};
-  if (!watched) return errno_error("duplicate a pidfd");
+  if (!pidfd || !watched) {
+    const auto error = errno_error("duplicate a pidfd");
+    (void)os::signal(child->pidfd, SIGKILL);
+    (void)os::reap(child->pidfd);
+    return error;
+  }
   auto zygote =
       std::make_shared<Zygote>(turn, generation, std::move(*child), std::move(ends->first), std::move(changed));
   children.insert(zygote->pid());
   zygote->channel_->send(Prefix{.op = Op::start}, encode(Start{key.runtime, key.modules, key.spool, key.max_output_bytes}));
-  wire::spawn(turn.io(), run(zygote->channel_, zygote, turn, std::move(watched), zygote->pid(), children), [](const std::string&) {});
+  wire::spawn(turn.io(),
+              run(zygote->channel_, zygote, turn, std::move(pidfd), std::move(watched), zygote->pid(), children),
+              [weak = std::weak_ptr{zygote}](const std::string& error) {
+                if (error.empty()) return;
+                log::error("bug", {{"what", "zygote"}, {"error", error}});
+                const auto alive = weak.lock();
+                if (!alive) return;
+                alive->channel_->close();
+                alive->set_failed(error);
+              });
   return zygote;
 }
 
@@ -67,12 +84,13 @@ class Zygote::WeakSink : public wire::FrameSink {
 };
 
 asio::awaitable<void> Zygote::run(std::shared_ptr<wire::Channel> channel, std::weak_ptr<Zygote> zygote,
-                                  wire::Turn& turn, os::UniqueFd pidfd, pid_t pid, Children& children) {
+                                  wire::Turn& turn, os::UniqueFd pidfd, os::UniqueFd watched, pid_t pid,
+                                  Children& children) {
   WeakSink sink{zygote};
   const auto ended = co_await channel->read(sink);
   channel->close();
   // Its control channel is closed now, at which it exits by itself.
-  asio::posix::stream_descriptor exit{turn.io(), ::fcntl(pidfd.get(), F_DUPFD_CLOEXEC, 0)};
+  asio::posix::stream_descriptor exit{turn.io(), watched.release()};
   asio::steady_timer deadline{turn.io(), kExitGrace};
   const auto first =
       co_await (exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple) ||
@@ -144,8 +162,14 @@ Result<void> Zygote::on_frame(const FrameView& frame, std::vector<os::UniqueFd> 
     case Op::forked: {
       auto forked = decode<Forked>(frame.head);
       if (!forked) return forked.error();
-      if (fds.size() != 3) return fail(Errc::bad_message, "forked: wants three descriptors");
       auto* user = find_user(forked->worker);
+      if (fds.empty() && frame.prefix.fds == 3) {
+        // Nobody holds the other end of its channel now, so it ends by itself.
+        users_.erase(forked->worker);
+        if (user != nullptr) user->on_fork_failed({forked->worker, "no descriptors left for a worker"});
+        return boost::system::in_place_value;
+      }
+      if (fds.size() != 3) return fail(Errc::bad_message, "forked: wants three descriptors");
       if (user != nullptr)
         user->on_forked(shared_from_this(), *forked, std::move(fds[0]), std::move(fds[1]), std::move(fds[2]));
       return boost::system::in_place_value;

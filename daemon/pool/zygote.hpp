@@ -87,7 +87,8 @@ class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygot
   class WeakSink;
 
   static boost::asio::awaitable<void> run(std::shared_ptr<wire::Channel> channel, std::weak_ptr<Zygote> zygote,
-                                          wire::Turn& turn, os::UniqueFd pidfd, pid_t pid, Children& children);
+                                          wire::Turn& turn, os::UniqueFd pidfd, os::UniqueFd watched, pid_t pid,
+                                          Children& children);
   ZygoteUser* find_user(std::uint32_t worker);
   void set_failed(std::string why);
 

@@ -28,6 +28,10 @@ Result<std::optional<IncomingFrame>> Channel::decode() {
   IncomingFrame incoming{**frame, {}};
   const std::size_t fds = incoming.view.prefix.fds;
   if (fds == 0) return incoming;
+  if (!arrived_fds_.empty() && !arrived_fds_.front()) {  // stands for all that came with that frame
+    arrived_fds_.erase(arrived_fds_.begin());
+    return incoming;
+  }
   if (fds > arrived_fds_.size()) return fail(Errc::bad_message, "fds: a frame's descriptors did not arrive");
   const auto end = arrived_fds_.begin() + static_cast<std::ptrdiff_t>(fds);
   incoming.fds.assign(std::move_iterator{arrived_fds_.begin()}, std::move_iterator{end});

@@ -166,6 +166,11 @@ void Zygote::start(const FrameView& frame) {
 
 void Zygote::fork_worker(IncomingFrame& frame) {
   const auto wanted = decode<Fork>(frame.view.head);
+  if (wanted && frame.fds.size() != frame.view.prefix.fds) {
+    send({.op = Op::fork_failed},
+         encode(ForkFailed{.worker = wanted->worker, .detail = "no descriptors left for its streams"}));
+    return;
+  }
   const auto forked = wanted ? fork_worker(*wanted, std::move(frame.fds)) : Result<void>{wanted.error()};
   if (forked) return;
   const auto worker = wanted ? wanted->worker : 0;

@@ -70,6 +70,8 @@ Result<void> Session::functions(const FrameView& frame) {
 Result<void> Session::pool_open(const FrameView& frame, std::vector<os::UniqueFd> fds) {
   auto open = decode<PoolOpen>(frame.head);
   if (!open) return open.error();
+  if (fds.size() != frame.prefix.fds)
+    return fail(Errc::limit_reached, "fds: the daemon has no descriptors left for those that came with this");
   pool::WorkerFds worker_fds;
   if (open->setup) {
     if (fds.empty()) return fail(Errc::bad_message, "setup: it is the last descriptor, and there is none");

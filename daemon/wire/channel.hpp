@@ -21,7 +21,8 @@ namespace taskpool::wire {
 class FrameSink {
  public:
   virtual ~FrameSink() = default;
-  /// One frame and the descriptors that rode on it. The view ends with the call. An error closes the channel.
+  /// One frame and the descriptors that rode on it: as many as it says, or none if we may not open so many more. The
+  /// view ends with the call. An error closes the channel.
   virtual Result<void> on_frame(const FrameView& frame, std::vector<os::UniqueFd> fds) = 0;
   /// The frames that had arrived are handled; more may come.
   virtual void on_batch() {}
@@ -72,6 +73,7 @@ class Channel {
   };
 
   Result<bool> receive_once();  // false: nothing there, or the end
+  Result<std::vector<os::UniqueFd>> take_fds(std::size_t wanted);
   Result<void> handle_frames(FrameSink& sink);
   void mark_dirty();
   void wait_writable();

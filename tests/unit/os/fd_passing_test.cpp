@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -82,6 +83,30 @@ BOOST_FIXTURE_TEST_CASE(more_descriptors_than_allowed_are_an_error_and_leak_noth
   const int lowest_free = ::dup(0);
   ::close(lowest_free);
   BOOST_TEST(lowest_free == lowest_free_before);
+}
+
+BOOST_FIXTURE_TEST_CASE(what_may_not_be_opened_is_lost_and_leaves_a_mark, Pair) {
+  const std::array passed{a.get(), b.get(), a.get()};
+  BOOST_REQUIRE(send(b.get(), bytes_of("first"), passed).value() == 5u);
+  BOOST_REQUIRE(send(b.get(), bytes_of("second"), std::span{passed}.first(1)).value() == 6u);
+  const int lowest_free = ::dup(0);
+  ::close(lowest_free);
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit starved{static_cast<rlim_t>(lowest_free + 2), before.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &starved);
+  const auto received = receive(a.get(), into, fds);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  BOOST_REQUIRE(received.has_value());
+  BOOST_TEST(text(received->bytes) == "first");
+  BOOST_REQUIRE(fds.size() == 1u);  // for all three, also for those that there was room for
+  BOOST_TEST(!fds[0]);
+  const int still_free = ::dup(0);
+  ::close(still_free);
+  BOOST_TEST(still_free == lowest_free);
+  BOOST_TEST(text(receive(a.get(), into, fds)->bytes) == "second");
+  BOOST_REQUIRE(fds.size() == 2u);
+  BOOST_TEST(static_cast<bool>(fds[1]));
 }
 
 BOOST_FIXTURE_TEST_CASE(a_full_socket_takes_nothing_more_until_it_is_read, Pair) {
