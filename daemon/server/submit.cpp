@@ -74,6 +74,8 @@ Result<void> Session::forget(const FrameView& frame) {
 }
 
 Result<const Binding*> Session::binding_of(const FrameView& frame, Binding& own) {
+  // First: pools close one by one, and what a name meant may be gone before the daemon is.
+  if (core_.admin.is_draining()) return fail(Errc::draining, "the daemon takes no new work");
   const auto number = frame.prefix.target;
   if (number == 0) {
     auto call = decode<Call>(frame.head);
@@ -120,7 +122,6 @@ Result<void> Session::check_trust(Encoding encoding) const {
 }
 
 Result<void> Session::check_open(const pool::Pool& pool) const {
-  if (core_.admin.is_draining()) return fail(Errc::draining, "the daemon takes no new work");
   if (pool.is_closing()) return fail(Errc::pool_closed, "pool '" + pool.name() + "' is closing");
   return boost::system::in_place_value;
 }

@@ -273,6 +273,25 @@ class Reloading(unittest.TestCase):
                 self.assertEqual(daemon.workers()[0]["generation"], generation)
 
 
+class StoppingPools(Story):
+    pools = [{"name": "default", "workers": 1}, {"name": "command", "runtime": "command", "workers": 1}]
+
+    def test_the_default_pool_closes_first(self):
+        """Another pool that takes longer to close is not taken for it."""
+        session = self.session()
+        os.kill(self.daemon.workers("command")[0]["pid"], signal.SIGSTOP)
+        self.daemon.process.terminate()
+        codes = set()
+        while True:
+            try:
+                self.assertEqual(session.apply("square", 7), 49)  # it has not heard of the signal yet
+            except Failed as error:
+                codes.add(error.code)
+            except (EOFError, OSError):
+                break
+        self.assertEqual(codes, {"draining"})
+
+
 class Pools(Story):
     config = 'cancel_grace = "200ms"\nkept_results = 3\nkeep_results_for = "1h"'
 
