@@ -117,6 +117,8 @@ void Pools::give_zygote(Pool& pool, bool fresh) {
 }
 
 void Pools::on_zygote_changed(Zygote& zygote) {
+  if (zygote.state() == Zygote::State::failed)  // while it is told, its own coroutine holds it
+    std::erase_if(warm_, [&](const auto& entry) { return entry.second.get() == &zygote; });
   for (const auto& pool : std::vector{pools_}) pool->on_zygote_changed(zygote);
 }
 
