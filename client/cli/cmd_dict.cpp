@@ -85,7 +85,7 @@ Result<int> pop(const ActionCall& call) {
     if (!item) return item.error();
     if (!*item) return fail(Errc::unknown_key, fmt::format("dict {} is empty", call.name));
     const auto& [key, value] = **item;
-    const auto text = render({value.encoding(), value.bytes(), value.count()}, call.flags.format);
+    const auto text = render_value(value, call.flags.format);
     if (!text) return text.error();
     return print_line(key_text(key, call.flags.format) + "\t" + *text);
   }
@@ -182,8 +182,7 @@ Result<int> items(const ActionCall& call) {
   if (!all) return all.error();
   std::string out = call.json() ? "[" : "";
   for (const auto& [key, value] : *all) {
-    const auto text =
-        render({value.encoding(), value.bytes(), value.count()}, call.json() ? Format::json : call.flags.format);
+    const auto text = render_value(value, call.json() ? Format::json : call.flags.format);
     if (!text) return text.error();
     if (call.json())
       out += fmt::format("{}[{}, {}]", out.size() > 1 ? ", " : "", key.dump(), *text);

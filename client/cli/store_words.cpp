@@ -95,6 +95,12 @@ std::span<const std::string_view> action_names(std::string_view command) {
   return {};
 }
 
+Result<std::string> render_value(const Body& value, Format format) {
+  auto text = render({value.encoding(), value.bytes(), value.count()}, format);
+  if (text && is_array(value.encoding()) && value.count() == 1) *text = text->substr(1, text->size() - 2);
+  return text;
+}
+
 Result<int> print_line(const std::string& text) {
   if (auto printed = print(text + "\n"); !printed) return printed.error();
   return kDone;
@@ -103,7 +109,7 @@ Result<int> print_line(const std::string& text) {
 Result<int> print_value(const Result<std::optional<Body>>& value, Format format, const std::string& missing) {
   if (!value) return value.error();
   if (!*value) return fail(Errc::unknown_key, missing);
-  const auto text = render({(*value)->encoding(), (*value)->bytes(), (*value)->count()}, format);
+  const auto text = render_value(**value, format);
   if (!text) return text.error();
   return print_line(*text);
 }
@@ -111,8 +117,7 @@ Result<int> print_value(const Result<std::optional<Body>>& value, Format format,
 Result<int> print_values(const std::vector<Body>& values, const ActionCall& call) {
   std::string out = call.json() ? "[" : "";
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto text = render({values[i].encoding(), values[i].bytes(), values[i].count()},
-                             call.json() ? Format::json : call.flags.format);
+    const auto text = render_value(values[i], call.json() ? Format::json : call.flags.format);
     if (!text) return text.error();
     if (call.json() && i > 0) out += ", ";
     out += *text;

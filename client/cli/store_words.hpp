@@ -65,6 +65,8 @@ Result<int> run_action(const Invocation& invocation, const StoreFlags& flags, st
 /// The names of a command's actions, for completion; empty for other commands.
 std::span<const std::string_view> action_names(std::string_view command);
 
+/// A stored value as render() has it, and a number that is stored as such as a number: Python's are.
+Result<std::string> render_value(const Body& value, Format format);
 /// Prints a line.
 Result<int> print_line(const std::string& text);
 /// Prints a value; nothing is an error, `unknown_key` with that detail.

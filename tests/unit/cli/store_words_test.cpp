@@ -36,6 +36,16 @@ BOOST_AUTO_TEST_CASE(values_are_stored_without_blanks) {
   BOOST_TEST((value->encoding() == Encoding::json));
 }
 
+BOOST_AUTO_TEST_CASE(a_stored_number_is_no_list) {
+  const auto numbers = [](std::vector<std::int64_t> values) {
+    const auto bytes = std::as_bytes(std::span{values});
+    return Body{Encoding::i64, static_cast<std::uint32_t>(values.size()), Bytes(bytes.begin(), bytes.end())};
+  };
+  BOOST_TEST(render_value(numbers({-42}), Format::json).value() == "-42");
+  BOOST_TEST(render_value(numbers({1, 2}), Format::json).value() == "[1, 2]");
+  BOOST_TEST(render_value(value_of("[5]", Format::json).value(), Format::json).value() == "[5]");
+}
+
 BOOST_AUTO_TEST_CASE(whole_numbers_are_checked) {
   BOOST_TEST(parse_integer("-7").value() == -7);
   for (const char* wrong : {"", "1.5", "x", "99999999999999999999"}) BOOST_TEST(!parse_integer(wrong).has_value());
