@@ -1,3 +1,4 @@
+#include <deque>
 #include <fstream>
 #include <stdexcept>
 #include <thread>
@@ -15,6 +16,20 @@ std::uint64_t sleeps_of_all(const Daemon& daemon) {
   auto sleeps = sleeps_of(daemon.pid());
   for (const pid_t pid : descendants_of(daemon.pid())) sleeps += sleeps_of(pid);
   return sleeps;
+}
+
+/// Runs so many tasks, 1,024 of them under way at a time.
+void run_tasks(const PreparedCall& call, std::size_t tasks) {
+  constexpr std::size_t kWindow = 1'024;
+  const std::byte body[64]{};
+  std::deque<RawFuture> under_way;
+  for (std::size_t sent = 0; sent < tasks || !under_way.empty();) {
+    for (; sent < tasks && under_way.size() < kWindow; ++sent) under_way.push_back(call.apply_async(Item::raw(body)));
+    do {
+      need(under_way.front().get());
+      under_way.pop_front();
+    } while (!under_way.empty() && under_way.front().ready());
+  }
 }
 
 /// Milliseconds from nothing to a first result.
@@ -67,6 +82,19 @@ void idle(Report& report) {
   std::vector<double> pss;
   for (const pid_t pid : workers) pss.push_back(static_cast<double>(memory_of(pid, "smaps_rollup", "Pss")) / kMb);
   report.add({"idle_worker_pss", percentile(pss, 1), "MB", "", 0, at_most(0.5)});
+}
+
+void memory_after_tasks(Report& report) {
+  constexpr std::size_t kFew = 10'000;
+  constexpr std::size_t kMany = 10'000'000;
+  const Placed placed{Placement::free};
+  const Daemon daemon{{.workers = 2}};
+  const auto call = daemon.connect().pool().prepare("bench_noop");
+  const auto memory = [&] { return static_cast<double>(memory_of(daemon.pid(), "status", "VmRSS")) / kMb; };
+  run_tasks(call, kFew);
+  const auto after_few = memory();
+  run_tasks(call, kMany - kFew);
+  report.add({"memory_after_10M_tasks", memory(), "MB", "after 10 k", after_few, at_most_times(1.05)});
 }
 
 void cold_start(Report& report) {

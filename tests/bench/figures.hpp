@@ -19,6 +19,7 @@ void worker_death(Report& report);
 void queue_depth(Report& report);
 void payload(Report& report);
 void idle(Report& report);
+void memory_after_tasks(Report& report);
 void cold_start(Report& report);
 void exec(Report& report);
 void python(Report& report);
@@ -48,6 +49,7 @@ inline constexpr std::array kFigures{
     Figure{"queue_depth", "a million queued tasks", &queue_depth},
     Figure{"payload", "arguments of 1 MB and 100 MB", &payload},
     Figure{"idle", "a daemon with nothing to do", &idle},
+    Figure{"memory_after_tasks", "the daemon's memory after 10,000,000 tasks", &memory_after_tasks},
     Figure{"cold_start", "from nothing to a first result", &cold_start},
     Figure{"exec", "taskpool map --exec true", &exec},
     Figure{"python", "the Python package beside multiprocessing", &python},
