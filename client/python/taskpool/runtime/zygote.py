@@ -143,7 +143,10 @@ class Forker:
         for fd in unwanted:
             os.close(fd)
         setup = fds.pop() if fields.get("setup") else None
-        high = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, _LEAST_CHANNEL_FD)
+        try:
+            high = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, _LEAST_CHANNEL_FD)
+        except OSError:  # RLIMIT_NOFILE may be lower: any number will do then
+            high = os.dup(end.fileno())
         end.close()
         take_descriptors(fds)
         if self._is_prepared:
