@@ -86,7 +86,7 @@ def decode_key(data: bytes, trusted: bool) -> Any:
             at += 4 + size
         return tuple(parts)
     if not trusted:
-        raise UntrustedPickle("a key that another user pickled")
+        raise UntrustedPickle("a key that another user may have pickled")
     return pickle.loads(rest)
 
 
@@ -180,7 +180,7 @@ def decode_value(encoding: int, data: Any, trusted: bool) -> Any:
         return values[0] if len(values) == 1 else list(values)
     if encoding == wire.AS_PICKLE:
         if not trusted:
-            raise UntrustedPickle("a value that another user pickled")
+            raise UntrustedPickle("a value that another user may have pickled")
         return payload.decode(data)
     if encoding == wire.AS_JSON:
         return json.loads(bytes(data))
@@ -319,10 +319,10 @@ class Request(StoreReply):
 
     def _decode(self, encoding: int, data: bytes) -> Any:
         if not encoding & _ARENA_BIT:
-            return decode_value(encoding, data, self._session.is_trusted)
+            return decode_value(encoding, data, self._opened.is_trusted)
         self._released += data
         view = self._session.down.view(wire.references(data)[0])
-        return decode_value(encoding & ~_ARENA_BIT, view, self._session.is_trusted)
+        return decode_value(encoding & ~_ARENA_BIT, view, self._opened.is_trusted)
 
 
 def _pack_operation(session: Session, code: int, target: int, arguments: Sequence[Argument], regions: list[Region]) -> bytes:
@@ -386,7 +386,9 @@ class Opened:
         self.id: str = about["object"]
         self.place: int = about.get("id", 0)  # by which values in the same segment name it
         self.about = about
-        self.reader = _segments_of(session).reader(about)
+        segments = _segments_of(session)
+        self.reader = segments.reader(about)
+        self.is_trusted = session.is_trusted and segments.has_one_writer(about)
         self._finalizer = weakref.finalize(self, _close, session, number)
 
     def move_to(self, session: Session) -> None:
