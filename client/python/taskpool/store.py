@@ -267,8 +267,8 @@ class Request(StoreReply):
         self.error = error
         self.done = True
 
-    def result(self) -> list[list[Any]]:
-        """What each operation returned. A wait that is interrupted is taken back: raises what interrupted it."""
+    def finish(self) -> None:
+        """Waits until it is done. A wait that is interrupted is taken back: raises what interrupted it."""
         while True:
             session = self._session
             try:
@@ -283,6 +283,10 @@ class Request(StoreReply):
             self._release()
         if self.error is not None:
             raise self.error
+
+    def result(self) -> list[list[Any]]:
+        """The same; what each operation returned."""
+        self.finish()
         results: list[list[Any]] = parse(self.count, self.body, self._decode)
         if self._released:
             self._session.release(self._released)
@@ -411,6 +415,10 @@ class Opened:
     def run_packed(self, count: int, body: bytes) -> list[list[Any]]:
         """The same for operations that are bytes already."""
         return Request(self, count, body).result()
+
+    def change_packed(self, count: int, body: bytes) -> None:
+        """The same for operations that return nothing."""
+        Request(self, count, body).finish()
 
     def do_quietly(self, code: int, argument: int) -> None:
         """Does an operation on an integer, which returns nothing, without waiting for it; a failure becomes a warning."""
