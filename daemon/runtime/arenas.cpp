@@ -26,7 +26,8 @@ Result<const Arenas::Segment*> Arenas::find(const Key& key, const ArenaRef& ref)
     return std::string{key.down ? "down" : "up"} + " segment " + std::to_string(key.segment) + " of session " +
            std::to_string(key.session);
   };
-  if (found == segments_.end()) return fail(Errc::bad_message, describe() + ": not attached");
+  // It is announced before it is named, unless the supervisor had no descriptor left to send it with.
+  if (found == segments_.end()) return fail(Errc::out_of_space, describe() + ": the daemon could not pass it on");
   const auto size = found->second.memory.size();
   if (ref.offset > size || ref.bytes > size - ref.offset)
     return fail(Errc::bad_message,

@@ -137,7 +137,7 @@ Result<void> MetricsServer::listen() {
   const auto named = [](const Error& error) { return Error{error.code, "metrics_listen: " + error.detail}; };
   if (!address->path.empty()) {
     auto path = SocketPath::listen("metrics_listen", address->path, core_.config.metrics_socket_mode, "");
-    if (!path) return named(path.error());
+    if (!path) return path.error();
     path_.emplace(std::move(*path));
     address_ = address->path;
     impl_->listening.assign(::fcntl(path_->fd(), F_DUPFD_CLOEXEC, 0));

@@ -103,7 +103,7 @@ struct SegmentHeader {
   std::uint64_t bound_bytes;  ///< Size of the file and of every mapping of it.
   std::uint64_t seed;         ///< Of the hash.
   std::uint64_t owner_uid;
-  char domain[kMaxDomainBytes];  ///< "uid:1000" or "group:staff", padded with zeros.
+  char domain[kMaxDomainBytes];  ///< "uid:1000" or "gid:27", padded with zeros.
   std::uint64_t check;
   // Below: changed by the writer.
   std::uint64_t state;       ///< SegmentState.

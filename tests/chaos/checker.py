@@ -67,8 +67,7 @@ NEEDS = {
     "start_failed": STARVED | {"kill_zygote", "kill_worker"} | DAEMON_ENDS,
     "spawn_failed": STARVED | {"kill_zygote"} | DAEMON_ENDS,
     "limit_reached": {"crowd"},
-    "out_of_space": STARVED | {"fill_store"},
-    "store_full": {"fill_store"},
+    "out_of_space": STARVED,
     "system": STARVED,
     "unknown_task": DAEMON_ENDS,
 }

@@ -1,5 +1,6 @@
 """What is left when all clients have ended: first what the daemon still has of theirs, then what it leaves behind itself."""
 
+import grp
 import os
 import signal
 import sys
@@ -131,7 +132,9 @@ def held(world):
         eventually(lambda: next(row["value"] for row in session.ask("stats")["counters"] if row["name"] == "sessions_open") == 1,
                    "one session", DEADLINE)
         # Once everything is open that a session of this kind opens.
-        Store(session).open("lock", "chaos.lock")
+        store = Store(session)
+        store.open("lock", "chaos.lock")
+        store.open("lock", "chaos.lock", group=grp.getgrgid(os.getgid()).gr_name)
         session.ask("ping")  # what it answered with is sent and closed
         kinds = {"the daemon": (processes.descriptors(world.pid), processes.shared_mappings(world.pid))}
         for zygote in world.zygotes():

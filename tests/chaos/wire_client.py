@@ -4,6 +4,7 @@ for, a connection that the daemon closed. `wire_client.py JOURNAL NUMBER SEED MO
 fill_queue, fill_store, break_frames, crowd, hold."""
 
 import array
+import grp
 import os
 import random
 import signal
@@ -225,14 +226,14 @@ class Client:
                 pass
 
     def fill_store(self):
-        """Until it is full; then gives it all back."""
-        name = f"chaos.fill.{self.journal.number}"
+        """Until it is full; then gives it all back. In the group's segment: who fills the one that all others use takes its
+        memory for sizes that are of no use to them, also when it is free again."""
+        name, group = f"chaos.fill.{self.journal.number}", grp.getgrgid(os.getgid()).gr_name
         try:
-            ballast = Store(self.connect()).open("dict", name)
+            ballast = Store(self.connect()).open("dict", name, group=group)
             refused, size = 0, 512
             for first in range(0, 1_000_000, 512):
                 try:
-                    # Of all the sizes that others write: memory that was taken for one size is of no use for another.
                     ballast.store.run(*(operation("set", ballast.target, key_argument(first + index),
                                                   bytes(self.luck.randrange(1, 1200))) for index in range(size)))
                 except Failed as error:
@@ -250,7 +251,7 @@ class Client:
         self.drop()
         for _ in range(100):
             try:
-                Store(self.connect()).open("dict", name, create="never").delete()
+                Store(self.connect()).open("dict", name, create="never", group=group).delete()
                 return
             except Failed as error:
                 if error.code == "unknown_object":  # it was never made, or is deleted, and the answer was lost

@@ -6,7 +6,7 @@ import resource
 import signal
 import unittest
 
-from story import DEADLINE, Story, eventually
+from story import BYTES, DEADLINE, IN_ARENA, REFERENCE, Story, eventually
 
 
 class Starved(Story):
@@ -77,6 +77,22 @@ class Starved(Story):
         self.assertEqual(session.result(request), 0.5)
         feed()
         eventually(lambda: len(self.daemon.workers("default", "idle")) == 2, "there are two again", DEADLINE)
+
+    def test_an_argument_in_an_arena(self):
+        session = self.session()
+        segment = session.open_arena(1 << 20)
+        session.up[segment][:200_000] = b"x" * 200_000
+
+        def count():
+            request = session.new_request()
+            session.send("apply", head={"function": "byte_count"}, body=REFERENCE.pack(segment, 0, 200_000), encoding=BYTES, count=1,
+                         flags=IN_ARENA, request=request)
+            return session.result(request)
+
+        feed = self.starve(self.daemon.process.pid)
+        self.assertIn("could not pass it on", self.assert_fails("out_of_space", count).detail)
+        feed()
+        self.assertEqual(count(), 200_000)
 
     def test_a_pool_with_streams(self):
         session = self.session()

@@ -281,7 +281,7 @@ BOOST_AUTO_TEST_CASE(a_reference_outside_every_segment_fails_its_item) {
       worker->send_run(number("byte_count"), {.flags = kInArena, .encoding = Encoding::bytes, .count = 1},
                        std::as_bytes(std::span{&nowhere, 1}), {.session = 3});
   BOOST_REQUIRE(worker->read_outcomes(first + 1));
-  BOOST_TEST(worker->outcome(first) == "bad_message: up segment 1 of session 3: not attached");
+  BOOST_TEST(worker->outcome(first) == "out_of_space: up segment 1 of session 3: the daemon could not pass it on");
 
   auto up = os::SharedMemory::create("up", 4096);
   worker->attach({.session = 3, .segment = 1, .bytes = 4096, .same_uid = false}, *up);
@@ -300,7 +300,7 @@ BOOST_AUTO_TEST_CASE(a_reference_outside_every_segment_fails_its_item) {
   BOOST_REQUIRE(worker->read_outcomes(fourth + 1));
   BOOST_TEST(worker->outcome(second) == "bad_message: up segment 1 of session 3: has no 128 bytes at 4032");
   BOOST_TEST(worker->outcome(third) == "64");
-  BOOST_TEST(worker->outcome(fourth) == "bad_message: up segment 1 of session 3: not attached");
+  BOOST_TEST(worker->outcome(fourth) == "out_of_space: up segment 1 of session 3: the daemon could not pass it on");
 }
 
 BOOST_AUTO_TEST_CASE(an_array_goes_from_arena_to_arena_and_one_frame_says_so) {

@@ -272,6 +272,27 @@ print(attempt(semaphore.release))
 '''), ["RuntimeError: cannot release un-acquired lock"] * 3 + ["True None RuntimeError: cannot release un-acquired lock"] * 3 +
             ["RuntimeError: cannot release un-acquired lock", "['RuntimeWarning']", "ValueError: Semaphore released too many times"])
 
+    def test_groups(self):
+        """What others of a group may have pickled is not unpickled: that would run what they like."""
+        lines = self.program('''
+import grp
+group = grp.getgrgid(os.getegid()).gr_name
+manager = Manager()
+d = manager.open("dict", "of the group", group=group)
+q = manager.open("Queue", "of the group, too", group=group)
+d["plain"], d["pickled"] = "text", (1, 2)
+print(multiprocessing.info()["reader"], attempt(d.get, "pickled"))
+print(d["plain"], d.pop("plain"), attempt(d.pop, "pickled"))
+q.put(1)
+q.put((1, 2))
+print(q.get(), attempt(q.get))
+manager.delete(d)
+manager.delete(q)
+''')
+        refused = "UntrustedPickle: untrusted_pickle: a value that another user may have pickled"
+        self.assertIn(lines[0], ("extension (1, 2)", "python (1, 2)", f"daemon {refused}"))
+        self.assertEqual(lines[1:], [f"text text {refused}", f"1 {refused}"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -16,6 +16,9 @@ except ImportError:  # not built: the same in Python, if this machine lets Pytho
     READER = "python" if segment.is_safe else "daemon"
 
 
+#: Where a segment says whose it is, and how that begins if it is a user's.
+_DOMAIN_OFFSET, _USER = 40, b"uid:"
+
 __all__ = ["AskDaemon", "READER", "Segments", "UNMAPPED", "is_trusted", "setup"]
 
 
@@ -59,16 +62,23 @@ class Segments:
     def __init__(self, is_trusted: bool) -> None:
         self._is_used = is_trusted and READER != "daemon"
         self._segments: dict[int, Any] = {}
+        self._own: set[int] = set()  # segments to which nobody else writes
 
     def attach(self, number: int, size: int, fd: int) -> None:
         """Maps a segment; takes the descriptor. One that cannot be read is left to the daemon."""
         try:
+            if os.pread(fd, len(_USER), _DOMAIN_OFFSET) == _USER:
+                self._own.add(number)
             if self._is_used:
                 self._segments[number] = Segment(mmap.mmap(fd, size, prot=mmap.PROT_READ))
         except (OSError, ValueError):
             pass
         finally:
             os.close(fd)
+
+    def has_one_writer(self, about: dict[str, Any]) -> bool:
+        """Whether only this user wrote what is in the object that `object_open` told about."""
+        return about.get("segment", -1) in self._own
 
     def reader(self, about: dict[str, Any]) -> Any:
         """What reads the object that `object_open` told about."""

@@ -278,7 +278,7 @@ class DictProxy(_Mapping):
         packed = store.pack_sets(store.SET, opened.number, merged, _BATCH, _BATCH_BYTES)
         if packed is not None:
             for count, body in packed:
-                opened.run_packed(count, body)
+                opened.change_packed(count, body)
             return
         for batch in _batches([(store.SET, (key(name), self._value(value))) for name, value in merged.items()]):
             self._opened.run(*batch)

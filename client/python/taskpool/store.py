@@ -86,7 +86,7 @@ def decode_key(data: bytes, trusted: bool) -> Any:
             at += 4 + size
         return tuple(parts)
     if not trusted:
-        raise UntrustedPickle("a key that another user pickled")
+        raise UntrustedPickle("a key that another user may have pickled")
     return pickle.loads(rest)
 
 
@@ -180,7 +180,7 @@ def decode_value(encoding: int, data: Any, trusted: bool) -> Any:
         return values[0] if len(values) == 1 else list(values)
     if encoding == wire.AS_PICKLE:
         if not trusted:
-            raise UntrustedPickle("a value that another user pickled")
+            raise UntrustedPickle("a value that another user may have pickled")
         return payload.decode(data)
     if encoding == wire.AS_JSON:
         return json.loads(bytes(data))
@@ -267,8 +267,8 @@ class Request(StoreReply):
         self.error = error
         self.done = True
 
-    def result(self) -> list[list[Any]]:
-        """What each operation returned. A wait that is interrupted is taken back: raises what interrupted it."""
+    def finish(self) -> None:
+        """Waits until it is done. A wait that is interrupted is taken back: raises what interrupted it."""
         while True:
             session = self._session
             try:
@@ -283,6 +283,10 @@ class Request(StoreReply):
             self._release()
         if self.error is not None:
             raise self.error
+
+    def result(self) -> list[list[Any]]:
+        """The same; what each operation returned."""
+        self.finish()
         results: list[list[Any]] = parse(self.count, self.body, self._decode)
         if self._released:
             self._session.release(self._released)
@@ -319,10 +323,10 @@ class Request(StoreReply):
 
     def _decode(self, encoding: int, data: bytes) -> Any:
         if not encoding & _ARENA_BIT:
-            return decode_value(encoding, data, self._session.is_trusted)
+            return decode_value(encoding, data, self._opened.is_trusted)
         self._released += data
         view = self._session.down.view(wire.references(data)[0])
-        return decode_value(encoding & ~_ARENA_BIT, view, self._session.is_trusted)
+        return decode_value(encoding & ~_ARENA_BIT, view, self._opened.is_trusted)
 
 
 def _pack_operation(session: Session, code: int, target: int, arguments: Sequence[Argument], regions: list[Region]) -> bytes:
@@ -386,7 +390,9 @@ class Opened:
         self.id: str = about["object"]
         self.place: int = about.get("id", 0)  # by which values in the same segment name it
         self.about = about
-        self.reader = _segments_of(session).reader(about)
+        segments = _segments_of(session)
+        self.reader = segments.reader(about)
+        self.is_trusted = session.is_trusted and segments.has_one_writer(about)
         self._finalizer = weakref.finalize(self, _close, session, number)
 
     def move_to(self, session: Session) -> None:
@@ -409,6 +415,10 @@ class Opened:
     def run_packed(self, count: int, body: bytes) -> list[list[Any]]:
         """The same for operations that are bytes already."""
         return Request(self, count, body).result()
+
+    def change_packed(self, count: int, body: bytes) -> None:
+        """The same for operations that return nothing."""
+        Request(self, count, body).finish()
 
     def do_quietly(self, code: int, argument: int) -> None:
         """Does an operation on an integer, which returns nothing, without waiting for it; a failure becomes a warning."""

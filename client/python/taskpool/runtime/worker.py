@@ -110,7 +110,9 @@ class Worker:
         if size == 0:
             return memoryview(b"")
         memory = self._segments.get((session, is_down, segment))
-        if memory is None or offset + size > memory.nbytes:
+        if memory is None:  # it is announced before it is named, unless the supervisor had no descriptor left to send it with
+            raise Refused("out_of_space", f"segment {segment} of session {session}: the daemon could not pass it on")
+        if offset + size > memory.nbytes:
             raise Refused("bad_message", f"segment {segment} of session {session}: no {size} bytes at {offset}")
         return memory[offset:offset + size]
 
