@@ -15,6 +15,9 @@
 
 namespace taskpool {
 
+/// What a task calls the pool that runs it: no pool has this name.
+inline constexpr std::string_view kOwnPool = ".";
+
 /// One pool of workers: a `[[pool]]` table. daemon/taskpool.example.toml says what each key does.
 struct PoolConfig {
   std::string name = "default";
@@ -30,6 +33,7 @@ struct PoolConfig {
   std::uint32_t max_queued = 2'000'000;  ///< Tasks.
   std::string initializer;               ///< A function to run first in each worker, or empty.
   std::string initializer_arguments;     ///< One JSON array, or empty.
+  bool on_demand = false;                ///< Its runtime and workers start when it is first called.
   // Of pools that sessions open; no keys of the file.
   std::vector<std::string> command;  ///< The runtime program and its words; empty: those of Config::runtimes.
   bool once = false;                 ///< Its workers are not replaced when they end.
@@ -45,7 +49,7 @@ struct RuntimeConfig {
 
 /// "native", "command" and "python". The config may add more, or replace these.
 std::map<std::string, RuntimeConfig> builtin_runtimes();
-/// "default" with the demo module, and "command".
+/// "default" with the demo module, "command", and "python", which starts on demand.
 std::vector<PoolConfig> default_pools();
 
 /// What an administrator may decide. Each default is written here and nowhere else; a test holds
@@ -53,10 +57,10 @@ std::vector<PoolConfig> default_pools();
 struct Config {
   std::string socket;  ///< Path. Empty in a file; load_config() fills in default_socket() then.
   mode_t socket_mode = 0600;
-  std::string socket_group;  ///< Empty: the daemon's own.
+  std::string socket_group;            ///< Empty: the daemon's own.
   std::vector<std::string> operators;  ///< "NAME" or "UID" of users, "@NAME" or "@GID" of groups.
   std::vector<std::string> admins;     ///< The same.
-  std::string spool;         ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
+  std::string spool;                   ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
   std::vector<PoolConfig> pools = default_pools();  ///< Never empty. The first is for calls that name no pool.
   std::map<std::string, RuntimeConfig> runtimes = builtin_runtimes();
   std::chrono::milliseconds stop_timeout{10'000};  ///< How long SIGTERM lets tasks run on.
@@ -69,16 +73,16 @@ struct Config {
   std::uint64_t kept_result_bytes = 64u << 20;     ///< Results kept for `fetch`, all together.
   std::uint32_t kept_results = 10'000;
   std::chrono::milliseconds keep_results_for{3'600'000};
-  std::string store_dir;                         ///< Directory of the shared store's segments; empty: SOCKET.store.
-  std::uint64_t store_max_bytes = 1u << 30;      ///< Of one user's or group's part of the store.
-  std::uint32_t store_max_objects = 100'000;     ///< The same.
-  std::chrono::milliseconds session_grace{5000}; ///< How long a session may be resumed after the daemon's restart.
+  std::string store_dir;                          ///< Directory of the shared store's segments; empty: SOCKET.store.
+  std::uint64_t store_max_bytes = 1u << 30;       ///< Of one user's or group's part of the store.
+  std::uint32_t store_max_objects = 100'000;      ///< The same.
+  std::chrono::milliseconds session_grace{5000};  ///< How long a session may be resumed after the daemon's restart.
   std::uint32_t max_sessions = 4096;
-  std::uint32_t max_nesting = 8;              ///< Depth of tasks that wait for tasks.
-  std::uint32_t max_lent_workers = 64;        ///< Extra workers that run while others wait for tasks of their own.
-  std::uint32_t prefetch = 512;               ///< Largest number of small items that one worker is given ahead.
+  std::uint32_t max_nesting = 8;        ///< Depth of tasks that wait for tasks.
+  std::uint32_t max_lent_workers = 64;  ///< Extra workers that run while others wait for tasks of their own.
+  std::uint32_t prefetch = 512;         ///< Largest number of small items that one worker is given ahead.
   std::uint64_t max_output_bytes = kDefaultOutputBytes;  ///< Of each output stream of a command, what its result holds.
-  std::string log_level = "info";             ///< trace, debug, info, warning, error or critical.
+  std::string log_level = "info";                        ///< trace, debug, info, warning, error or critical.
   bool operator==(const Config&) const = default;
 };
 

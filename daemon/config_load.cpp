@@ -33,6 +33,7 @@ const char* placeholder(const keys::Key<Owner>& key) {
     const char* operator()(const keys::Text<Owner>&) { return "TEXT"; }
     const char* operator()(const keys::LogLevel<Owner>&) { return "LEVEL"; }
     const char* operator()(const keys::JsonArray<Owner>&) { return "JSON"; }
+    const char* operator()(const keys::Truth<Owner>&) { return "BOOL"; }
     const char* operator()(const keys::Texts<Owner>&) { return "LIST"; }
     const char* operator()(const keys::TextMap<Owner>&) { return "TABLE"; }
   };

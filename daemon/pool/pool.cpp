@@ -75,6 +75,7 @@ void Pool::on_zygote_changed(Zygote& zygote) {
       next_.reset();
       back_off(why);
       tell_started(why);
+      sleep_again();
       return;
     }
     current_ = std::exchange(next_, nullptr);
@@ -125,6 +126,14 @@ void Pool::give_up(Errc code) {
   close(true, {});
 }
 
+void Pool::sleep_again() {
+  if (!config_.on_demand || serving() > 0) return;
+  called_ = false;
+  retry_at_.reset();
+  failures_ = 0;
+  for (auto* const job : open_jobs()) cancel(*job, true, Errc::start_failed);
+}
+
 void Pool::tell_started(const std::string& error) {
   if (const auto call = std::exchange(on_started, nullptr)) call(error);
 }
@@ -141,6 +150,8 @@ std::uint32_t Pool::serving() const {
 
 void Pool::top_up() {
   if (closing_ && !has_work()) return;
+  called_ = called_ || has_work();
+  if (is_dormant()) return;
   if (config_.once && forked_once_) return;
   if (retry_at_) return;
   if (!current_) {
@@ -334,7 +345,9 @@ void Pool::on_worker_failed(Worker& worker, const WorkerFailed& failure) {
   advance(worker, WorkerEvent::stop_asked);
   back_off(why);
   tell_started(why);
-  if (failures_ >= kMostFailures) give_up(Errc::start_failed);
+  if (failures_ < kMostFailures) return;
+  give_up(Errc::start_failed);
+  sleep_again();
 }
 
 void Pool::on_worker_exit_seen(Worker& worker) {
