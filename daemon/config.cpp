@@ -67,6 +67,11 @@ Checked read(const Key<Owner>& key, Owner& owner, const toml::node& node) {
                         std::holds_alternative<keys::Limit<Owner>>(key.value);
   const bool takes_number = is_count || std::holds_alternative<keys::Size<Owner>>(key.value) ||
                             std::holds_alternative<keys::SizeLimit<Owner>>(key.value);
+  if (std::holds_alternative<keys::Truth<Owner>>(key.value)) {
+    const auto truth = node.value_exact<bool>();
+    if (!truth) return Refusal{"true or false"};
+    return keys::assign(key, owner, *truth ? "true" : "false");
+  }
   std::string text;
   if (const auto number = node.value_exact<std::int64_t>(); number && takes_number) {
     text = std::to_string(*number);
@@ -176,6 +181,8 @@ Result<void> check_pools(const Config& config) {
     if (pool.name.empty() || pool.name.size() > kMaxNameBytes)
       return fail(Errc::bad_argument,
                   "pool.name = " + quote(pool.name) + ": want 1 to " + std::to_string(kMaxNameBytes) + " bytes");
+    if (pool.name == kOwnPool)
+      return fail(Errc::bad_argument, "pool.name = " + quote(pool.name) + ": is what tasks call their own pool");
     if (!names.insert(pool.name).second)
       return fail(Errc::bad_argument, "pool.name = " + quote(pool.name) + ": two pools have this name");
     if (pool.max_task_files != 0 && pool.max_task_files < kMinTaskFiles)
@@ -191,7 +198,8 @@ Result<void> check_pools(const Config& config) {
 }  // namespace
 
 std::map<std::string, RuntimeConfig> builtin_runtimes() {
-  return {{"native", {"native", {"taskpool-runtime"}}}, {"command", {"command", {"taskpool-runtime", "--commands"}}},
+  return {{"native", {"native", {"taskpool-runtime"}}},
+          {"command", {"command", {"taskpool-runtime", "--commands"}}},
           {"python", {"python", {"taskpool-runtime-python"}}}};
 }
 
@@ -203,7 +211,11 @@ std::vector<PoolConfig> default_pools() {
   PoolConfig commands;
   commands.name = "command";
   commands.runtime = "command";
-  return {standard, commands};
+  PoolConfig python;
+  python.name = "python";
+  python.runtime = "python";
+  python.on_demand = true;
+  return {standard, commands, python};
 }
 
 Result<Config> parse_config(std::string_view text, std::string_view source) {

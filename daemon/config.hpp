@@ -16,6 +16,9 @@
 
 namespace taskpool {
 
+/// What a task calls the pool that runs it: no pool has this name.
+inline constexpr std::string_view kOwnPool = ".";
+
 /// One pool of workers: a `[[pool]]` table. daemon/taskpool.example.toml says what each key does.
 struct PoolConfig {
   std::string name = "default";
@@ -36,6 +39,7 @@ struct PoolConfig {
   std::uint32_t max_task_files = 0;
   std::chrono::milliseconds cpu_timeout{0};  ///< Of one task, unless its call says otherwise.
   std::uint32_t nice = 0;
+  bool on_demand = false;                ///< Its runtime and workers start when it is first called.
   // Of pools that sessions open; no keys of the file.
   std::vector<std::string> command;  ///< The runtime program and its words; empty: those of Config::runtimes.
   bool once = false;                 ///< Its workers are not replaced when they end.
@@ -63,7 +67,7 @@ struct QuotaConfig {
 std::map<std::string, QuotaConfig> default_quotas();
 /// "native", "command" and "python". The config may add more, or replace these.
 std::map<std::string, RuntimeConfig> builtin_runtimes();
-/// "default" with the demo module, and "command".
+/// "default" with the demo module, "command", and "python", which starts on demand.
 std::vector<PoolConfig> default_pools();
 
 /// What an administrator may decide. Each default is written here and nowhere else; a test holds
@@ -78,7 +82,7 @@ struct Config {
   std::string admin_requests = "anywhere";  ///< Or "admin_socket": on the ordinary one everybody is a plain user.
   std::vector<std::string> operators;  ///< "NAME" or "UID" of users, "@NAME" or "@GID" of groups.
   std::vector<std::string> admins;     ///< The same.
-  std::string spool;         ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
+  std::string spool;                   ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
   std::vector<PoolConfig> pools = default_pools();  ///< Never empty. The first is for calls that name no pool.
   std::map<std::string, RuntimeConfig> runtimes = builtin_runtimes();
   std::map<std::string, QuotaConfig> quotas = default_quotas();  ///< By "default", or a user or @group as in `admins`.
@@ -99,9 +103,9 @@ struct Config {
   std::string metrics_listen;         ///< Where /metrics and /healthz are: a path, or a loopback address and port. Empty: nowhere.
   mode_t metrics_socket_mode = 0600;  ///< Of that path.
   std::uint32_t max_sessions = 4096;
-  std::uint32_t max_nesting = 8;              ///< Depth of tasks that wait for tasks.
-  std::uint32_t max_lent_workers = 64;        ///< Extra workers that run while others wait for tasks of their own.
-  std::uint32_t prefetch = 512;               ///< Largest number of small items that one worker is given ahead.
+  std::uint32_t max_nesting = 8;        ///< Depth of tasks that wait for tasks.
+  std::uint32_t max_lent_workers = 64;  ///< Extra workers that run while others wait for tasks of their own.
+  std::uint32_t prefetch = 512;         ///< Largest number of small items that one worker is given ahead.
   std::uint64_t max_output_bytes = kDefaultOutputBytes;  ///< Of each output stream of a command, what its result holds.
   std::string audit = "changes";                         ///< none, changes or all.
   std::string log_level = "info";             ///< trace, debug, info, warning, error or critical.

@@ -64,6 +64,10 @@ struct JsonArray {  ///< Text that holds a JSON array, or empty.
   std::string Owner::*field;
 };
 template <class Owner>
+struct Truth {
+  bool Owner::*field;
+};
+template <class Owner>
 struct Texts {
   std::vector<std::string> Owner::*field;
 };
@@ -76,7 +80,7 @@ template <class Owner>
 struct Key {
   std::string_view name;
   std::variant<Text<Owner>, Count<Owner>, Integer<Owner>, Size<Owner>, Duration<Owner>, Mode<Owner>, Choice<Owner>,
-               Local<Owner>, JsonArray<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>, SizeLimit<Owner>>
+               Local<Owner>, JsonArray<Owner>, Truth<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>, SizeLimit<Owner>>
       value;
   std::string_view help;
   bool needs_restart = false;
@@ -156,6 +160,7 @@ inline constexpr std::array kPoolKeys{
     Key<P>{"max_queued", Count<P>{&P::max_queued, 1, kAnyCount}, "tasks that may wait"},
     Key<P>{"initializer", Text<P>{&P::initializer}, "function that each worker runs first"},
     Key<P>{"initializer_arguments", JsonArray<P>{&P::initializer_arguments}, "its arguments"},
+    Key<P>{"on_demand", Truth<P>{&P::on_demand}, "start when first called"},
 };
 
 using Q = QuotaConfig;

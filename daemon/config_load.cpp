@@ -36,6 +36,7 @@ const char* placeholder(const keys::Key<Owner>& key) {
     const char* operator()(const keys::Choice<Owner>&) { return "WORD"; }
     const char* operator()(const keys::Local<Owner>&) { return "ADDRESS"; }
     const char* operator()(const keys::JsonArray<Owner>&) { return "JSON"; }
+    const char* operator()(const keys::Truth<Owner>&) { return "BOOL"; }
     const char* operator()(const keys::Texts<Owner>&) { return "LIST"; }
     const char* operator()(const keys::TextMap<Owner>&) { return "TABLE"; }
   };

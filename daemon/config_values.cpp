@@ -135,6 +135,12 @@ Checked set(const JsonArray<Owner>& kind, Owner& owner, std::string_view text) {
   owner.*kind.field = text;
   return std::nullopt;
 }
+template <class Owner>
+Checked set(const Truth<Owner>& kind, Owner& owner, std::string_view text) {
+  if (text != "true" && text != "false") return Refusal{"true or false"};
+  owner.*kind.field = text == "true";
+  return std::nullopt;
+}
 /// A flag's text: elements with commas between them.
 template <class Owner>
 Checked set(const Texts<Owner>& kind, Owner& owner, std::string_view text) {
@@ -223,6 +229,7 @@ std::string spell(const Key<Owner>& key, const Owner& owner) {
     std::string operator()(const Choice<Owner>& kind) { return quote(from.*kind.field); }
     std::string operator()(const Local<Owner>& kind) { return quote(from.*kind.field); }
     std::string operator()(const JsonArray<Owner>& kind) { return quote(from.*kind.field); }
+    std::string operator()(const Truth<Owner>& kind) { return from.*kind.field ? "true" : "false"; }
     std::string operator()(const Count<Owner>& kind) { return std::to_string(from.*kind.field); }
     std::string operator()(const Integer<Owner>& kind) { return std::to_string(from.*kind.field); }
     std::string operator()(const Size<Owner>& kind) { return spell_with_unit(from.*kind.field, kSizes); }

@@ -155,6 +155,7 @@ void Pool::take_back(Worker& worker) {
 }
 
 void Pool::dispatch() {
+  if (is_dormant() && has_work()) top_up();
   if (!paused_ && current_ && current_->state() == Zygote::State::ready) {
     give_all();
     if (queue_.waiting() == 0 && rebalance()) give_all();

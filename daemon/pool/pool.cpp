@@ -70,6 +70,7 @@ void Pool::on_zygote_changed(Zygote& zygote) {
       next_.reset();
       back_off(why);
       tell_started(why);
+      sleep_again();
       return;
     }
     current_ = std::exchange(next_, nullptr);
@@ -121,6 +122,7 @@ void Pool::on_death_at_start(const Worker& worker, const Death& death) {
   if (failures_ < kMostFailures || death.zygote_died) return;
   if (is_newest(worker)) tell_started(why);
   give_up(Errc::start_failed);
+  sleep_again();
 }
 
 void Pool::give_up(Errc code) {
@@ -130,9 +132,18 @@ void Pool::give_up(Errc code) {
 }
 
 bool Pool::is_up() const {
-  if (target_ == 0 || last_error_.empty()) return true;
+  const bool sleeps = config_.on_demand && !called_;  // nothing has to be there
+  if (target_ == 0 || last_error_.empty() || sleeps) return true;
   return std::any_of(workers_.begin(), workers_.end(),
                      [](const auto& worker) { return worker->state == WorkerState::working; });
+}
+
+void Pool::sleep_again() {
+  if (!config_.on_demand || serving() > 0) return;
+  called_ = false;
+  retry_at_.reset();
+  failures_ = 0;
+  for (auto* const job : open_jobs()) cancel(*job, true, Errc::start_failed);
 }
 
 void Pool::tell_started(const std::string& error) {
@@ -151,6 +162,8 @@ std::uint32_t Pool::serving() const {
 
 void Pool::top_up() {
   if (closing_ && !has_work()) return;
+  called_ = called_ || has_work();
+  if (is_dormant()) return;
   if (config_.once && forked_once_) return;
   if (retry_at_) return;
   if (!current_) {
@@ -359,7 +372,9 @@ void Pool::on_worker_failed(Worker& worker, const WorkerFailed& failure) {
   advance(worker, WorkerEvent::stop_asked);
   back_off(why);
   if (is_newest(worker)) tell_started(why);
-  if (failures_ >= kMostFailures) give_up(Errc::start_failed);
+  if (failures_ < kMostFailures) return;
+  give_up(Errc::start_failed);
+  sleep_again();
 }
 
 void Pool::on_worker_exit_seen(Worker& worker) {

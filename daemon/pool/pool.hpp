@@ -56,9 +56,9 @@ struct WorkerFds {
   os::UniqueFd setup;               ///< For the runtime to make what it wants of; may be empty.
 };
 
-/// A queue of work and the workers that run it. Keeps as many workers as it should have, gives them work, tells the jobs'
-/// listeners what came of it, and ends what has to end. pool.cpp: workers come and go; dispatch.cpp: work is given out and watched;
-/// outcomes.cpp: what becomes of it.
+/// A queue of work and the workers that run it. Keeps as many workers as it should have, gives them work, tells the
+/// jobs' listeners what came of it, and ends what has to end. pool.cpp: workers come and go; dispatch.cpp: work is
+/// given out and watched; outcomes.cpp: what becomes of it.
 class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_from_this<Pool> {
  public:
   /// `owner`: the session that opened it, if any, and whose it is.
@@ -92,6 +92,7 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void on_zygote_unavailable(const std::string& why) {
     back_off(why);
     tell_started(why);
+    sleep_again();
   }
   /// Set by whoever gives this pool its zygotes: asks for one more try, now or later.
   std::function<void(Pool&)> on_zygote_wanted;
@@ -104,6 +105,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   /// Takes no new work; ends when none is left. `closed` is called when its workers are gone.
   void close(bool terminate, std::function<void()> closed);
   bool is_closed() const { return closing_ && workers_.empty() && forking_ == 0; }
+  /// True for one that waits for its first call before anything of it is started.
+  bool is_dormant() const { return config_.on_demand && !called_; }
   bool has_work() const { return queue_.waiting() + queue_.running() + delayed_.size() > 0; }
 
   // Work
@@ -114,15 +117,15 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   bool may_have(const std::string& name) const;
   std::vector<std::string> function_names() const;
   std::size_t known_functions() const { return functions_.size(); }
-  /// Nothing of the job starts any more, and what runs is asked to stop, and killed after the grace. The job may be gone when this
-  /// returns. `code` is what its unfinished tasks end with.
+  /// Nothing of the job starts any more, and what runs is asked to stop, and killed after the grace. The job may be
+  /// gone when this returns. `code` is what its unfinished tasks end with.
   void cancel(queue::Job& job, bool force, Errc code = Errc::cancelled);
   /// Ends a job's life if all its items have their outcomes. It may be gone when this returns.
   void settle(queue::Job& job);
   /// Gives out work. Called at the end of each turn in which something changed.
   void dispatch();
-  /// What runs on `worker` waits for other tasks, or does not any more: its place is lent meanwhile. Error: `nesting_too_deep`, when
-  /// too many are.
+  /// What runs on `worker` waits for other tasks, or does not any more: its place is lent meanwhile. Error:
+  /// `nesting_too_deep`, when too many are.
   Result<void> lend(Worker& worker);
   void give_back(Worker& worker);
   /// A session's arenas are gone.
@@ -163,6 +166,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void on_death_at_start(const Worker& worker, const Death& death);
   /// A session's pool that cannot start workers any more: what waits in it ends with `code`, and so does the pool.
   void give_up(Errc code);
+  /// One that starts on demand and cannot: what waits in it ends with `start_failed`, and it waits for another call.
+  void sleep_again();
   std::vector<queue::Job*> open_jobs();
   std::uint32_t serving() const;
   void advance(Worker& worker, WorkerEvent event);
@@ -243,10 +248,11 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   std::uint32_t failures_ = 0;  ///< In a row: to start a worker or a zygote.
   std::optional<TimePoint> retry_at_;
   const queue::SessionTurn* last_turn_ = nullptr;  ///< Whose work was given out last; only ever compared.
-  TimePoint shared_until_{};  ///< Until then sessions count as at work together.
+  TimePoint shared_until_{};                       ///< Until then sessions count as at work together.
   bool paused_ = false;
   bool closing_ = false;
   bool forked_once_ = false;
+  bool called_ = false;  ///< It has had work.
   std::string last_error_;
   std::function<void()> closed_;
   std::vector<Repeat> delayed_;  ///< A heap, soonest first.

@@ -46,6 +46,10 @@ void Pools::open_configured(std::function<void(const std::string&)> started) {
   const auto each = when_all(services_.config.pools.size(), std::move(started));
   for (const auto& config : services_.config.pools) {
     const auto pool = add(config, configured(), {});
+    if (pool->is_dormant()) {
+      each({});
+      continue;
+    }
     pool->on_started = [each, name = config.name](const std::string& error) {
       each(error.empty() ? error : "pool '" + name + "': " + error);
     };
@@ -62,8 +66,10 @@ std::shared_ptr<Pool> Pools::find(const std::string& name, std::uint32_t session
 }
 
 Result<std::shared_ptr<Pool>> Pools::open(PoolConfig config, const PoolOwner& owner, WorkerFds fds) {
-  if (pools_.size() >= kMaxPools) return fail(Errc::limit_reached, fmt::format("pools: there are {} already", kMaxPools));
+  if (pools_.size() >= kMaxPools)
+    return fail(Errc::limit_reached, fmt::format("pools: there are {} already", kMaxPools));
   if (config.name.empty()) config.name = fmt::format("session-{}-{}", owner.session, ++opened_);
+  if (config.name == kOwnPool) return fail(Errc::bad_argument, "name: '.' is what tasks call their own pool");
   if (find(config.name, owner.session)) return fail(Errc::limit_reached, "name: pool '" + config.name + "' exists");
   if (const auto key = key_of(config); !key) return key.error();
   const auto pool = add(std::move(config), owner, std::move(fds));
@@ -92,8 +98,12 @@ Result<ZygoteKey> Pools::key_of(const PoolConfig& config) const {
   if (runtime == services_.config.runtimes.end())
     return fail(Errc::bad_argument, "runtime: there is no '" + config.runtime + "'");
   const auto& command = config.command.empty() ? runtime->second.command : config.command;
-  return ZygoteKey{config.runtime, command,    config.modules, config.environment,
-                   config.cwd,     services_.config.spool,
+  return ZygoteKey{config.runtime,
+                   command,
+                   config.modules,
+                   config.environment,
+                   config.cwd,
+                   services_.config.spool,
                    services_.config.max_output_bytes};
 }
 
@@ -141,8 +151,12 @@ void Pools::reload(std::function<void(const std::string&)> done) {
       each(error.empty() ? error : "pool '" + name + "': " + error);
     };
     if (pool->on_started) pool->on_started("reloaded before it had started");
-    pool->on_started = started;
     pool->update(wanted);
+    if (pool->is_dormant()) {
+      each({});
+      continue;
+    }
+    pool->on_started = started;
     give_zygote(*pool, false);
   }
   each({});

@@ -28,7 +28,8 @@ Error unknown_function(const std::string& function, const pool::Pool& pool) {
 
 Result<Binding> Session::bind(Call call) {
   Binding binding;
-  binding.pool = core_.pools.find(call.pool, number_);
+  binding.pool = call.pool == kOwnPool ? parent_pool_ : core_.pools.find(call.pool, number_);
+  if (!binding.pool && call.pool == kOwnPool) return fail(Errc::unknown_pool, "pool: this is not in a task of a pool");
   if (!binding.pool) return fail(Errc::unknown_pool, "pool: there is no '" + call.pool + "'");
   auto& pool = *binding.pool;
   if (call.function.empty()) return fail(Errc::bad_message, "function: missing");
@@ -104,8 +105,8 @@ Result<std::uint32_t> Session::depth() const {
   const auto& parent = running ? *running->assignment->job : *worker->assignments().front().job;
   const auto depth = parent.depth + 1;
   if (depth > core_.config.max_nesting)
-    return fail(Errc::nesting_too_deep, fmt::format("max_nesting: task {} is {} deep already",
-                                                    core_.jobs.text(parent.id), parent.depth));
+    return fail(Errc::nesting_too_deep,
+                fmt::format("max_nesting: task {} is {} deep already", core_.jobs.text(parent.id), parent.depth));
   return depth;
 }
 
@@ -149,8 +150,7 @@ Result<queue::Job*> Session::open_job(const Binding& binding, std::uint64_t requ
   const auto deep = depth();
   if (!deep) return deep.error();
   auto* job = core_.jobs.create();
-  if (job == nullptr)
-    return fail(Errc::queue_full, fmt::format("the daemon knows {} jobs", queue::JobTable::kMaxJobs));
+  if (job == nullptr) return fail(Errc::queue_full, fmt::format("the daemon knows {} jobs", queue::JobTable::kMaxJobs));
   const auto& call = binding.call->call;
   job->call = binding.call;
   job->pool = binding.pool.get();
@@ -185,9 +185,10 @@ Result<Session::Moved> Session::move_inputs(const queue::PreparedCall& prepared,
     const auto from = load<ArenaRef>(moved.body.data() + at);
     if (from.bytes == 0) continue;
     const auto most = core_.config.detached_body_bytes;
-    auto into = from.bytes > most ? Result<ArenaRef>{fail(Errc::body_too_large, fmt::format("detached_body_bytes: {} bytes, {} at most",
-                                                                           from.bytes, most))}
-                                  : core_.arenas.allocate_own(from.bytes);
+    auto into = from.bytes > most
+                    ? Result<ArenaRef>{fail(Errc::body_too_large,
+                                            fmt::format("detached_body_bytes: {} bytes, {} at most", from.bytes, most))}
+                    : core_.arenas.allocate_own(from.bytes);
     if (!into) {
       for (const auto& region : moved.regions) core_.arenas.release_own(region);
       return into.error();

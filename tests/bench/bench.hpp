@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
@@ -53,8 +54,8 @@ struct Row {
   std::string figure;
   double value = 0;
   std::string unit;
-  std::string reference{};      ///< What it stands beside; empty: nothing but its goal.
-  double reference_value = 0;   ///< In the same unit.
+  std::string reference{};     ///< What it stands beside; empty: nothing but its goal.
+  double reference_value = 0;  ///< In the same unit.
   Goal goal;
 };
 bool is_met(const Row& row);
@@ -64,7 +65,11 @@ std::string to_text(const Goal& goal);
 /// Prints rows as they come: a table for people, or one JSON object a line.
 class Report {
  public:
-  explicit Report(bool json) : json_{json} {}
+  /// `only`: the measures that are wanted of a figure that has many; all if there are none.
+  Report(bool json, std::vector<std::string> only) : json_{json}, only_{std::move(only)} {}
+  bool wants(const std::string& measure) const {
+    return only_.empty() || std::find(only_.begin(), only_.end(), measure) != only_.end();
+  }
   void add(const Row& row);
   /// Says why a figure has no value.
   void fail(const std::string& figure, const std::string& why);
@@ -73,6 +78,7 @@ class Report {
 
  private:
   bool json_;
+  std::vector<std::string> only_;
   bool header_printed_ = false;
   int missed_ = 0;
   int failed_ = 0;

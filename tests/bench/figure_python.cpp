@@ -50,6 +50,7 @@ void python(Report& report) {
   };
   constexpr int kPairs = 3;
   for (const auto& measure : measures) {
+    if (!report.wants(measure.name)) continue;
     const Placed placed{measure.placement};
     const Daemon daemon;
     ::setenv("TASKPOOL_SOCKET", daemon.socket().c_str(), 1);

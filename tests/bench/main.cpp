@@ -16,7 +16,10 @@ constexpr int kExitUsage = 2;
 
 int usage(bool asked) {
   auto* const out = asked ? stdout : stderr;
-  std::fputs("taskpool-bench [FIGURE...] [--json]: measures taskpool beside its floors and peers; all figures by default\n\n", out);
+  std::fputs("taskpool-bench [FIGURE...] [--only MEASURE]... [--json]: measures taskpool beside its floors and peers; "
+             "all figures\n"
+             "by default. --only: those measures of `python`\n\n",
+             out);
   for (const auto& figure : kFigures)
     std::fprintf(out, "  %-14s %s\n", std::string{figure.name}.c_str(), std::string{figure.what}.c_str());
   return asked ? 0 : kExitUsage;
@@ -27,15 +30,21 @@ int usage(bool asked) {
 int main(int argc, char** argv) {
   bool json = false;
   std::vector<std::string_view> wanted;
+  std::vector<std::string> measures;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     const auto is_it = [word](const auto& figure) { return figure.name == word; };
     if (word == "--help" || word == "-h") return usage(true);
-    if (word == "--json") json = true;
-    else if (std::any_of(kFigures.begin(), kFigures.end(), is_it)) wanted.push_back(word);
-    else return usage(false);
+    if (word == "--json")
+      json = true;
+    else if (word == "--only" && i + 1 < argc)
+      measures.emplace_back(argv[++i]);
+    else if (std::any_of(kFigures.begin(), kFigures.end(), is_it))
+      wanted.push_back(word);
+    else
+      return usage(false);
   }
-  taskpool::bench::Report report{json};
+  taskpool::bench::Report report{json, std::move(measures)};
   for (const auto& figure : kFigures) {
     if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), figure.name) == wanted.end()) continue;
     try {

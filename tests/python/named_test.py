@@ -35,6 +35,25 @@ class Named(unittest.TestCase):
         self.assertEqual(json.loads(self.cli("map", "--pool", "python", "math.sqrt", "1", "4", "9")), [1.0, 2.0, 3.0])
         self.assertEqual(self.cli("apply", "--pool", "python", "builtins.max", "1", "5", "3"), "5")
 
+    def test_a_pool_that_starts_when_it_is_first_called(self):
+        with wire.Daemon(pools=[]) as daemon:  # no configuration: what there is by default
+            pools = {row["pool"]: row for row in daemon.ask("pools")["pools"]}
+            self.assertEqual((pools["python"]["runtime"], pools["python"]["workers"], pools["python"]["generation"]),
+                             ("python", 0, 0))
+            command = [os.path.join(self.daemon.binaries, "taskpool"), "--socket", daemon.socket, "apply", "--pool", "python",
+                       "math.factorial", "20"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+            self.assertEqual((done.stdout, done.stderr), ("2432902008176640000\n", ""))
+
+    def test_a_pool_that_cannot_start_when_it_is_called(self):
+        pools = [{"name": "default", "runtime": "nothing", "on_demand": True}]
+        with wire.Daemon('[runtime.nothing]\ncommand = ["false"]\n', pools=pools) as daemon:
+            for _ in range(2):  # each call is a try of its own
+                command = [os.path.join(self.daemon.binaries, "taskpool"), "--socket", daemon.socket, "apply", "f"]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn("start_failed", done.stderr)
+
     def test_errors(self):
         self.assertIn("ValueError", self.cli("--json", "apply", "--pool", "python", "math.sqrt", "-1", code=1)
                       + self.failures("math.sqrt"))

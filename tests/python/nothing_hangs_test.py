@@ -261,8 +261,9 @@ if __name__ == "__main__":
         self.assertEqual(process.stdout.readline(), "[0, 1, 4, 9]\n")
         os.killpg(process.pid, signal.SIGINT)
         self.assertEqual(process.stdout.readline(), "again\n")
+        self.assertEqual(process.stdout.readline(), "[0, 1, 4, 9]\n")  # may have come with the line before it
         out, err = self.finish(process, SOON)
-        self.assertEqual((out, err, process.returncode), ("[0, 1, 4, 9]\n", "", 0))
+        self.assertEqual((out, err, process.returncode), ("", "", 0))
 
     def test_a_fork_in_a_client_with_threads(self):
         lines = self.program('''

@@ -138,6 +138,40 @@ with Pool(2) as pool:
 ''')
         self.assertEqual(lines, ["True True"] * 6 + ["[10, 100000, 2000000]", "True"])
 
+    def test_a_task_that_uses_the_pool_it_runs_in(self):
+        lines = self.run_program('''
+import taskpool
+from taskpool import Pool
+def square(x):
+    return x * x
+def fibonacci(n):
+    pool = taskpool.current_pool()
+    if n < 2:
+        return n
+    first = pool.apply_async(fibonacci, (n - 1,))
+    return pool.apply(fibonacci, (n - 2,)) + first.get()
+def sum_of_squares(count):
+    with taskpool.current_pool() as pool:
+        return sum(pool.map(square, range(count))), pool.apply("square", 3)
+def own(method):
+    try:
+        getattr(taskpool.current_pool(), method)()
+    except ValueError as error:
+        return str(error)
+if __name__ == "__main__":
+    with Pool(1) as pool:
+        print(pool.apply(fibonacci, (6,)), pool.map(sum_of_squares, [3, 10]))
+        with Pool(1) as other:  # of the same names as pools that tasks open
+            print(other.apply(fibonacci, (4,)), pool.apply(own, ("close",)), "|", pool.apply(own, ("terminate",)))
+    try:
+        taskpool.current_pool()
+    except RuntimeError as error:
+        print(error)
+''').splitlines()
+        self.assertEqual(lines, ["8 [(5, 9), (285, 9)]",
+                                 "3 a task cannot close the pool that runs it | a task cannot terminate the pool that runs it",
+                                 "this process runs no task of a pool"])
+
     @unittest.skipUnless(importlib.util.find_spec("cloudpickle"), "cloudpickle is not installed")
     def test_functions_without_a_name(self):
         program = '''

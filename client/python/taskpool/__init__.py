@@ -1,7 +1,7 @@
 """multiprocessing on the workers of a daemon: `import taskpool as multiprocessing`.
 
 The names, signatures and behaviour are those of Python 3.11's multiprocessing; client/python/README.md lists the differences.
-What is the package's own: `info()`, `taskpool.futures.Executor`, `taskpool.joblib`, and the errors in `taskpool.errors`."""
+What is the package's own: `info()`, `current_pool()`, `taskpool.futures.Executor`, `taskpool.joblib`, and the errors in `taskpool.errors`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .context import TaskpoolContext, default_context
 from .errors import (AuthenticationError, BufferTooShort, Cancelled, DaemonError, DaemonGone, MaybeEncodingError, NoDaemon,
                      OutcomeUnknown, OutOfMemory, PoolClosed, ProcessError, RemoteError, StartFailed, TaskTimeout,
                      TimeoutError, UntrustedPickle, WorkerLost)
+from .pool import current_pool
 from .process import BaseProcess, Process, active_children, current_process, parent_process
 
 __version__ = "0.1.0"
@@ -65,7 +66,8 @@ __all__ = [
     "DaemonError", "DaemonGone", "Event", "JoinableQueue", "Lock", "Manager", "MaybeEncodingError", "NoDaemon", "OutOfMemory",
     "OutcomeUnknown", "Pipe", "Pool", "PoolClosed", "Process", "ProcessError", "Queue", "RLock", "RawArray", "RawValue",
     "RemoteError", "Semaphore", "SimpleQueue", "StartFailed", "TaskTimeout", "TaskpoolContext", "TimeoutError",
-    "UntrustedPickle", "Value", "WorkerLost", "active_children", "allow_connection_pickling", "cpu_count", "current_process",
+    "UntrustedPickle", "Value", "WorkerLost", "active_children", "allow_connection_pickling", "cpu_count", "current_pool",
+    "current_process",
     "default_context", "freeze_support", "get_all_start_methods", "get_context", "get_logger", "get_start_method", "info",
     "log_to_stderr", "parent_process", "reducer", "set_executable", "set_forkserver_preload", "set_start_method",
 ]

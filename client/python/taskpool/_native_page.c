@@ -8,9 +8,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "_native_clock.h"
 #include "_native_numbers.h"
 #include "_native_pickle.h"
 
@@ -52,12 +52,6 @@ static _Atomic uint32_t* word(Page* self, size_t offset) {
 }
 static _Atomic uint64_t* long_word(Page* self, size_t offset) {
   return (_Atomic uint64_t*)((char*)self->memory.buf + offset);
-}
-
-static uint64_t monotonic_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* Reads an argument that is a ticket or a size; -1 with an exception if it is none. */
@@ -295,14 +289,7 @@ static PyObject* page_interrupt(Page* self, PyObject* Py_UNUSED(ignored)) {
 /* Tells `failed` of the exception that is set. -1 if that, or something that is no Exception, goes on. */
 static int tell_failed(PyObject* failed, Py_ssize_t position) {
   if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (traceback != NULL) PyException_SetTraceback(value, traceback);
-  PyObject* const told = PyObject_CallFunction(failed, "nO", position, value);
-  Py_XDECREF(type);
-  Py_XDECREF(value);
-  Py_XDECREF(traceback);
+  PyObject* const told = PyObject_CallFunction(failed, "nN", position, taskpool_raised());
   if (told == NULL) return -1;
   Py_DECREF(told);
   return 0;
@@ -433,14 +420,7 @@ static int answer(Page* self, int channel, const Runner* runner, uint32_t ticket
     told = NULL;
   }
   if (told == NULL) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL) PyException_SetTraceback(value, traceback);
-    told = PyObject_CallFunction(runner->refused, "IO", ticket, value);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
+    told = PyObject_CallFunction(runner->refused, "IN", ticket, taskpool_raised());
   }
   if (told == NULL) return -1;
   Py_DECREF(told);

@@ -90,13 +90,7 @@ static PyObject* pending_settle(Pending* self, PyObject* Py_UNUSED(ignored)) {
     Py_RETURN_TRUE;
   }
   if (!PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
-  PyObject *type, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (traceback != NULL) PyException_SetTraceback(value, traceback);
-  Py_XDECREF(type);
-  Py_XDECREF(traceback);
-  Py_XSETREF(self->error, value);
+  Py_XSETREF(self->error, taskpool_raised());
   Py_RETURN_TRUE;
 }
 

@@ -52,3 +52,13 @@ PyObject* taskpool_loads(const char* data, Py_ssize_t size) {
   Py_DECREF(view);
   return value;
 }
+
+PyObject* taskpool_raised(void) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != NULL) PyException_SetTraceback(value, traceback);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  return value;
+}

@@ -19,3 +19,5 @@ PyObject* taskpool_dumps_small(PyObject* value);
 PyObject* taskpool_loads(const char* data, Py_ssize_t size);
 /* True for an item that is one pickle, and not laid out in parts. */
 int taskpool_is_plain(const char* data, Py_ssize_t size);
+/* Takes the exception that is set, with its traceback. */
+PyObject* taskpool_raised(void);

@@ -9,8 +9,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "_native_clock.h"
 #include "_native_page.h"
 #include "_native_pickle.h"
 #include "_native_store.h"
@@ -50,12 +50,6 @@ typedef struct {
   unsigned spin_failures;
   unsigned spin_waits;
 } Stream;
-
-static uint64_t monotonic_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* Makes room for so many bytes at the end. -1 with an exception. */
 static int make_room(Buffer* buffer, size_t more) {

@@ -19,7 +19,7 @@ from .maps import Job, MapResult
 from .progress import Progress
 from .runtime import setup
 
-__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "MaybeEncodingError", "Pool",
+__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "MaybeEncodingError", "Pool", "current_pool",
            "RemoteTraceback", "ThreadPool"]
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
@@ -280,3 +280,38 @@ class _Closing:
         self.done = True
 
 
+
+
+class OwnPool(Pool):
+    """The pool that runs this task, for tasks of its own: whoever opened it ends it."""
+
+    def __init__(self) -> None:
+        self._closed = True  # by others, as far as this process is concerned
+        self._session = client.default()
+        if not self._session.is_in_task:
+            raise RuntimeError("this process runs no task of a pool")
+        if "own_pool" not in self._session.welcome.get("capabilities", ()):
+            raise RuntimeError("this daemon is too old for tasks that call their own pool")
+        self._state = RUN
+        self._name = "."
+        self._processes = os.cpu_count() or 1
+        self._caller = Caller(self._session, self._name, {})
+        self._native = Caller(self._session, "", {})
+        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+
+    def close(self) -> None:
+        """Raises ValueError: it is not this task's to close."""
+        raise ValueError("a task cannot close the pool that runs it")
+
+    def terminate(self) -> None:
+        """Raises ValueError: it is not this task's to terminate."""
+        raise ValueError("a task cannot terminate the pool that runs it")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def current_pool() -> Pool:
+    """The pool that runs the task which calls this: a task may submit to it, and wait, since its worker's place is lent meanwhile.
+    Raises RuntimeError outside a task."""
+    return OwnPool()

@@ -50,9 +50,12 @@ BOOST_AUTO_TEST_CASE(the_example_file_has_every_key) {
 BOOST_AUTO_TEST_CASE(nothing_is_the_defaults) {
   BOOST_TEST((parse_config("", "test.toml").value() == Config{}));
   const Config config;
-  BOOST_REQUIRE(config.pools.size() == 2u);
+  BOOST_REQUIRE(config.pools.size() == 3u);
   BOOST_TEST(config.pools[0].name == "default");
   BOOST_TEST(config.pools[1].runtime == "command");
+  BOOST_TEST(config.pools[2].runtime == "python");
+  BOOST_TEST(config.pools[2].on_demand);
+  BOOST_TEST(!config.pools[0].on_demand);
   BOOST_TEST(config.runtimes.contains("native"));
 }
 
