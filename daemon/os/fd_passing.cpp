@@ -55,6 +55,22 @@ Result<Received> receive_with(int fd, std::span<std::byte> into, std::vector<Uni
   return Received{.bytes = static_cast<std::size_t>(got), .closed = got == 0 && !into.empty()};
 }
 
+ssize_t send_with(int fd, std::span<const std::byte> bytes, std::span<const int> fds, int flags) {
+  alignas(cmsghdr) std::array<std::byte, kControlBytes> control{};
+  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};  // sendmsg(2) only reads it
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+  auto* rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
+  return ::sendmsg(fd, &message, flags);
+}
+
 void wait_for(int fd, short events) {
   pollfd wanted{fd, events, 0};
   (void)::poll(&wanted, 1, -1);  // an error shows in the read or write that follows
@@ -76,27 +92,14 @@ Result<Received> receive_blocking(int fd, std::span<std::byte> into, std::vector
 
 Result<std::size_t> send(int fd, std::span<const std::byte> bytes, std::span<const int> fds) {
   assert(!bytes.empty() && fds.size() <= kMaxPassedFds);
-  alignas(cmsghdr) std::array<std::byte, kControlBytes> control{};
-  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};  // sendmsg(2) only reads it
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    auto* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-  }
+  constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
   ssize_t sent = 0;
   do {
-    sent = ::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    sent = fds.empty() ? ::send(fd, bytes.data(), bytes.size(), kFlags) : send_with(fd, bytes, fds, kFlags);
   } while (sent < 0 && errno == EINTR);
   if (sent >= 0) return static_cast<std::size_t>(sent);
   if (errno == EAGAIN || errno == EWOULDBLOCK) return std::size_t{0};
-  return errno_error("sendmsg");
+  return errno_error("send");
 }
 
 Result<void> send_all(int fd, std::span<const std::byte> bytes, std::span<const int> fds) {
