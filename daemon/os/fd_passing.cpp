@@ -9,6 +9,7 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <iterator>
 
 namespace taskpool::os {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 constexpr std::size_t kControlBytes = CMSG_SPACE(kMaxPassedFds * sizeof(int));
 
 /// Takes ownership of every descriptor in `message`.
-void take_fds(msghdr& message, std::vector<UniqueFd>& fds) {
+void adopt_fds(msghdr& message, std::vector<UniqueFd>& fds) {
   for (auto* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     const auto count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -45,7 +46,7 @@ Result<Received> receive_with(int fd, std::span<std::byte> into, std::vector<Uni
     return errno_error("recvmsg");
   }
   const auto before = fds.size();
-  if (message.msg_controllen > 0) take_fds(message, fds);
+  if (message.msg_controllen > 0) adopt_fds(message, fds);
   if ((message.msg_flags & MSG_CTRUNC) != 0) {
     const bool too_many = fds.size() - before == kMaxPassedFds;
     fds.resize(before);
@@ -88,6 +89,20 @@ Result<Received> receive_blocking(int fd, std::span<std::byte> into, std::vector
     if (!received || !received->would_block) return received;
     wait_for(fd, POLLIN);  // somebody made this socket non-blocking
   }
+}
+
+Result<std::vector<UniqueFd>> take_fds(std::vector<UniqueFd>& arrived, std::size_t wanted) {
+  std::vector<UniqueFd> fds;
+  if (wanted == 0) return fds;
+  if (!arrived.empty() && !arrived.front()) {  // stands for all that came with that frame
+    arrived.erase(arrived.begin());
+    return fds;
+  }
+  if (wanted > arrived.size()) return fail(Errc::bad_message, "fds: the descriptors did not arrive");
+  const auto end = arrived.begin() + static_cast<std::ptrdiff_t>(wanted);
+  fds.assign(std::make_move_iterator(arrived.begin()), std::make_move_iterator(end));
+  arrived.erase(arrived.begin(), end);
+  return fds;
 }
 
 Result<std::size_t> send(int fd, std::span<const std::byte> bytes, std::span<const int> fds) {
