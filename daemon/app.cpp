@@ -41,8 +41,8 @@ App::App(Config config, CommandLine command_line, std::optional<os::PassedSocket
       keeper_{turn_, config_, metrics_, jobs_, arenas_},
       waiters_{turn_},
       store_{io_, config_, metrics_},
-      core_{turn_,   config_,  metrics_,  jobs_,  pools_,       arenas_,
-            keeper_, waiters_, failures_, store_, permissions_, *this},
+      core_{turn_,    config_,   metrics_, jobs_,        pools_, arenas_, keeper_,
+            waiters_, failures_, store_,   permissions_, users_, *this},
       server_{core_},
       signals_{io_.get_executor(), {SIGTERM, SIGINT, SIGHUP, SIGCHLD}},
       stop_timer_{io_},
@@ -174,6 +174,7 @@ void App::reload(std::function<void(const std::string& error, const ConfigChange
   auto permissions = server::Permissions::make(*loaded, ::geteuid(), server::host_lookups());
   if (!permissions) return done(permissions.error().detail, {});
   permissions_ = std::move(*permissions);
+  server_.update_bounds();
   os::notify_reloading();
   const auto changes = compare(config_, *loaded);
   const auto keep_socket = config_.socket;

@@ -64,6 +64,7 @@ class App : public server::Admin {
   server::Failures failures_;
   store::Store store_;
   server::Permissions permissions_;
+  server::Users users_;
   server::Core core_;
   server::Server server_;
   os::Signals signals_;

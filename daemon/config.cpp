@@ -62,9 +62,11 @@ template <class Owner>
 Checked read(const Key<Owner>& key, Owner& owner, const toml::node& node) {
   if (const auto* list = std::get_if<keys::Texts<Owner>>(&key.value)) return texts_of(node, owner.*list->field);
   if (const auto* map = std::get_if<keys::TextMap<Owner>>(&key.value)) return text_map_of(node, owner.*map->field);
-  const bool is_count =
-      std::holds_alternative<keys::Count<Owner>>(key.value) || std::holds_alternative<keys::Integer<Owner>>(key.value);
-  const bool takes_number = is_count || std::holds_alternative<keys::Size<Owner>>(key.value);
+  const bool is_count = std::holds_alternative<keys::Count<Owner>>(key.value) ||
+                        std::holds_alternative<keys::Integer<Owner>>(key.value) ||
+                        std::holds_alternative<keys::Limit<Owner>>(key.value);
+  const bool takes_number = is_count || std::holds_alternative<keys::Size<Owner>>(key.value) ||
+                            std::holds_alternative<keys::SizeLimit<Owner>>(key.value);
   if (std::holds_alternative<keys::Truth<Owner>>(key.value)) {
     const auto truth = node.value_exact<bool>();
     if (!truth) return Refusal{"true or false"};
@@ -153,6 +155,25 @@ Result<void> read_runtimes(std::string_view source, const toml::node& node, Conf
   return {};
 }
 
+Result<void> read_quotas(std::string_view source, const toml::node& node, Config& config) {
+  const Refusal refusal{"tables such as [quota.default], [quota.alice] or [quota.\"@staff\"]"};
+  const auto* const quotas = node.as_table();
+  if (quotas == nullptr) return refused(source, node, "quota", refusal);
+  for (const auto& [name, entry] : *quotas) {
+    const auto* const table = entry.as_table();
+    if (table == nullptr) return refused(source, entry, "quota", refusal);
+    const auto whose = "quota." + std::string{name.str()} + ".";
+    auto& quota = config.quotas[std::string{name.str()}];
+    for (const auto& [key, value] : *table) {
+      const auto* const known = keys::find(keys::kQuotaKeys, key.str());
+      if (known == nullptr) return unknown(source, key, whose);
+      if (auto wrong = read(*known, quota, value))
+        return refused(source, value, whose + std::string{key.str()}, *wrong);
+    }
+  }
+  return {};
+}
+
 /// What no single key can tell.
 Result<void> check_pools(const Config& config) {
   std::set<std::string_view> names;
@@ -178,6 +199,8 @@ std::map<std::string, RuntimeConfig> builtin_runtimes() {
           {"command", {"command", {"taskpool-runtime", "--commands"}}},
           {"python", {"python", {"taskpool-runtime-python"}}}};
 }
+
+std::map<std::string, QuotaConfig> default_quotas() { return {{"default", {0, 0, 0, 0, 0}}}; }
 
 std::vector<PoolConfig> default_pools() {
   PoolConfig standard;
@@ -205,6 +228,8 @@ Result<Config> parse_config(std::string_view text, std::string_view source) {
       outcome = read_pools(source, node, config);
     else if (name.str() == "runtime")
       outcome = read_runtimes(source, node, config);
+    else if (name.str() == "quota")
+      outcome = read_quotas(source, node, config);
     else if (const auto* key = keys::find(keys::kConfigKeys, name.str())) {
       if (auto refusal = read(*key, config, node)) return refused(source, node, name.str(), *refusal);
     } else {
@@ -227,6 +252,12 @@ Result<void> set_key(Config& config, std::string_view key, std::string_view valu
     if (!refusal) return check_pools(config);
     return fail(Errc::bad_argument, std::string{key} + " = " + quote(value) + ": want " + refusal->want);
   };
+  if (key.starts_with("quota.")) {
+    const auto dot = std::max(key.rfind('.'), std::size_t{6});  // as may a user's
+    const auto* const known = keys::find(keys::kQuotaKeys, key.substr(std::min(dot + 1, key.size())));
+    return known == nullptr ? apply(known, config.quotas["default"])
+                            : apply(known, config.quotas[std::string{key.substr(6, dot - 6)}]);
+  }
   if (!key.starts_with("pool.")) return apply(keys::find(keys::kConfigKeys, key), config);
   const auto dot = std::max(key.rfind('.'), std::size_t{5});  // a pool's name may have dots of its own
   const auto name = key.substr(5, dot - 5);
@@ -244,6 +275,11 @@ std::string to_toml(const Config& config) {
   for (const auto& pool : config.pools) {
     text += "\n[[pool]]\n";
     for (const auto& key : keys::kPoolKeys) line(key, pool);
+  }
+  for (const auto& [name, quota] : config.quotas) {
+    text += "\n[quota." + quote(name) + "]\n";
+    for (const auto& key : keys::kQuotaKeys)
+      if (!keys::spell(key, quota).empty()) line(key, quota);
   }
   for (const auto& [name, runtime] : config.runtimes) {
     text += "\n[runtime." + quote(name) + "]\ncommand = [";
@@ -274,6 +310,16 @@ ConfigChanges compare(const Config& old, const Config& now) {
   }
   for (const auto& pool : old.pools)
     if (pool_of(now, pool.name) == now.pools.end()) changes.changed.push_back("pool." + pool.name);
+  const auto quota_of = [](const Config& config, const std::string& name) {
+    const auto found = config.quotas.find(name);
+    return found == config.quotas.end() ? QuotaConfig{} : found->second;
+  };
+  auto names = now.quotas;
+  names.insert(old.quotas.begin(), old.quotas.end());
+  for (const auto& [name, either] : names)
+    for (const auto& key : keys::kQuotaKeys)
+      if (keys::spell(key, quota_of(old, name)) != keys::spell(key, quota_of(now, name)))
+        changes.changed.push_back("quota." + name + "." + std::string{key.name});
   for (const auto& [name, runtime] : now.runtimes)
     if (const auto before = old.runtimes.find(name); before == old.runtimes.end() || before->second != runtime)
       changes.changed.push_back("runtime." + name);

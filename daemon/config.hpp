@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -47,6 +48,18 @@ struct RuntimeConfig {
   bool operator==(const RuntimeConfig&) const = default;
 };
 
+/// What one user may have at a time: a `[quota.NAME]` table. Nothing: left to the next table; 0: no limit.
+struct QuotaConfig {
+  std::optional<std::uint64_t> sessions;
+  std::optional<std::uint64_t> queued_tasks;
+  std::optional<std::uint64_t> queued_bytes;
+  std::optional<std::uint64_t> running_slots;
+  std::optional<std::uint64_t> store_bytes;
+  bool operator==(const QuotaConfig&) const = default;
+};
+
+/// "default", without limits.
+std::map<std::string, QuotaConfig> default_quotas();
 /// "native", "command" and "python". The config may add more, or replace these.
 std::map<std::string, RuntimeConfig> builtin_runtimes();
 /// "default" with the demo module, "command", and "python", which starts on demand.
@@ -63,6 +76,7 @@ struct Config {
   std::string spool;                   ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
   std::vector<PoolConfig> pools = default_pools();  ///< Never empty. The first is for calls that name no pool.
   std::map<std::string, RuntimeConfig> runtimes = builtin_runtimes();
+  std::map<std::string, QuotaConfig> quotas = default_quotas();  ///< By "default", or a user or @group as in `admins`.
   std::chrono::milliseconds stop_timeout{10'000};  ///< How long SIGTERM lets tasks run on.
   std::chrono::milliseconds cancel_grace{2'000};   ///< From asking a task to stop to killing its worker.
   std::chrono::milliseconds idle_exit{0};          ///< A daemon idle so long leaves; 0: never.

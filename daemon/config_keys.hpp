@@ -35,6 +35,14 @@ struct Size {  ///< Bytes: a number, or text as "16MiB".
   std::uint64_t min, max;
 };
 template <class Owner>
+struct Limit {  ///< A number that may be left open; 0: none.
+  std::optional<std::uint64_t> Owner::*field;
+};
+template <class Owner>
+struct SizeLimit {  ///< The same of bytes.
+  std::optional<std::uint64_t> Owner::*field;
+};
+template <class Owner>
 struct Duration {  ///< Text as "10s".
   std::chrono::milliseconds Owner::*field;
 };
@@ -67,7 +75,7 @@ template <class Owner>
 struct Key {
   std::string_view name;
   std::variant<Text<Owner>, Count<Owner>, Integer<Owner>, Size<Owner>, Duration<Owner>, Mode<Owner>, LogLevel<Owner>,
-               JsonArray<Owner>, Truth<Owner>, Texts<Owner>, TextMap<Owner>>
+               JsonArray<Owner>, Truth<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>, SizeLimit<Owner>>
       value;
   std::string_view help;
   bool needs_restart = false;
@@ -132,6 +140,15 @@ inline constexpr std::array kPoolKeys{
     Key<P>{"on_demand", Truth<P>{&P::on_demand}, "start when first called"},
 };
 
+using Q = QuotaConfig;
+inline constexpr std::array kQuotaKeys{
+    Key<Q>{"sessions", Limit<Q>{&Q::sessions}, "connections at a time"},
+    Key<Q>{"queued_tasks", Limit<Q>{&Q::queued_tasks}, "tasks that wait, in all pools"},
+    Key<Q>{"queued_bytes", SizeLimit<Q>{&Q::queued_bytes}, "their inputs"},
+    Key<Q>{"running_slots", Limit<Q>{&Q::running_slots}, "workers that have tasks of the user's"},
+    Key<Q>{"store_bytes", SizeLimit<Q>{&Q::store_bytes}, "the user's own part of the shared store"},
+};
+
 /// The key of that name in one of the tables above, or null.
 template <class Table>
 constexpr const typename Table::value_type* find(const Table& table, std::string_view name) {
@@ -149,7 +166,7 @@ using Checked = std::optional<Refusal>;
 /// Reads a value from text, as a flag has it; a number or a text in a file arrives here too.
 template <class Owner>
 Checked assign(const Key<Owner>& key, Owner& owner, std::string_view text);
-/// The value as a file spells it, which may be set on the right of "=".
+/// The value as a file spells it, which may be set on the right of "="; empty for a limit that is left open.
 template <class Owner>
 std::string spell(const Key<Owner>& key, const Owner& owner);
 

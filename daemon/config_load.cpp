@@ -28,6 +28,8 @@ const char* placeholder(const keys::Key<Owner>& key) {
     const char* operator()(const keys::Count<Owner>&) { return "N"; }
     const char* operator()(const keys::Integer<Owner>&) { return "N"; }
     const char* operator()(const keys::Size<Owner>&) { return "SIZE"; }
+    const char* operator()(const keys::Limit<Owner>&) { return "N"; }
+    const char* operator()(const keys::SizeLimit<Owner>&) { return "SIZE"; }
     const char* operator()(const keys::Duration<Owner>&) { return "TIME"; }
     const char* operator()(const keys::Mode<Owner>&) { return "MODE"; }
     const char* operator()(const keys::Text<Owner>&) { return "TEXT"; }

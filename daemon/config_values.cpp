@@ -42,6 +42,12 @@ std::string spell_with_unit(std::uint64_t value, std::span<const Unit> units) {
   return '"' + std::to_string(value / best->factor) + std::string{best->name} + '"';
 }
 
+std::optional<std::uint64_t> to_bytes(std::string_view text) {
+  auto bytes = with_unit(text, kSizes);
+  if (!bytes) bytes = to_number<std::uint64_t>(text);
+  return bytes && *bytes <= kAnySize ? bytes : std::nullopt;
+}
+
 // Checks on values, wherever they came from.
 
 template <class Kind>
@@ -70,10 +76,23 @@ Checked set(const Integer<Owner>& kind, Owner& owner, std::string_view text) {
 }
 template <class Owner>
 Checked set(const Size<Owner>& kind, Owner& owner, std::string_view text) {
-  auto bytes = with_unit(text, kSizes);
-  if (!bytes) bytes = to_number<std::uint64_t>(text);
-  if (!bytes || *bytes > kAnySize) return Refusal{"a size such as 65536 or \"16MiB\""};
+  const auto bytes = to_bytes(text);
+  if (!bytes) return Refusal{"a size such as 65536 or \"16MiB\""};
   return ranged(kind, owner, static_cast<std::int64_t>(*bytes));
+}
+template <class Owner>
+Checked set(const Limit<Owner>& kind, Owner& owner, std::string_view text) {
+  const auto number = to_number<std::uint64_t>(text);
+  if (!number || *number > kAnySize) return Refusal{"a number; 0: no limit"};
+  owner.*kind.field = *number;
+  return std::nullopt;
+}
+template <class Owner>
+Checked set(const SizeLimit<Owner>& kind, Owner& owner, std::string_view text) {
+  const auto bytes = to_bytes(text);
+  if (!bytes) return Refusal{"a size such as 65536 or \"16MiB\"; 0: no limit"};
+  owner.*kind.field = *bytes;
+  return std::nullopt;
 }
 template <class Owner>
 Checked set(const Duration<Owner>& kind, Owner& owner, std::string_view text) {
@@ -156,6 +175,7 @@ Checked assign(const Key<Owner>& key, Owner& owner, std::string_view text) {
 }
 template Checked assign(const Key<Config>&, Config&, std::string_view);
 template Checked assign(const Key<PoolConfig>&, PoolConfig&, std::string_view);
+template Checked assign(const Key<QuotaConfig>&, QuotaConfig&, std::string_view);
 
 template <class Owner>
 std::string spell(const Key<Owner>& key, const Owner& owner) {
@@ -168,6 +188,14 @@ std::string spell(const Key<Owner>& key, const Owner& owner) {
     std::string operator()(const Count<Owner>& kind) { return std::to_string(from.*kind.field); }
     std::string operator()(const Integer<Owner>& kind) { return std::to_string(from.*kind.field); }
     std::string operator()(const Size<Owner>& kind) { return spell_with_unit(from.*kind.field, kSizes); }
+    std::string operator()(const Limit<Owner>& kind) {
+      const auto& limit = from.*kind.field;
+      return limit ? std::to_string(*limit) : "";
+    }
+    std::string operator()(const SizeLimit<Owner>& kind) {
+      const auto& limit = from.*kind.field;
+      return limit ? spell_with_unit(*limit, kSizes) : "";
+    }
     std::string operator()(const Duration<Owner>& kind) {
       return spell_with_unit(static_cast<std::uint64_t>((from.*kind.field).count()), kTimes);
     }
@@ -192,5 +220,6 @@ std::string spell(const Key<Owner>& key, const Owner& owner) {
 }
 template std::string spell(const Key<Config>&, const Config&);
 template std::string spell(const Key<PoolConfig>&, const PoolConfig&);
+template std::string spell(const Key<QuotaConfig>&, const QuotaConfig&);
 
 }  // namespace taskpool::keys

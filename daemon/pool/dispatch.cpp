@@ -39,10 +39,12 @@ bool Pool::trusts(const queue::Job& job, std::uint32_t function) const {
 Pool::Choice Pool::choose(const queue::Job& job) const {
   const queue::Demand demand{job.waiting, queue_.waiting(), job.estimate(), job.call->call.chunk,
                              services_.turn.now() < shared_until_, job.turn->running() == 0};
+  const bool full = is_full(job);
   Choice best;
   auto best_rank = std::make_tuple(queue::Nanoseconds::max(), std::chrono::nanoseconds::max());
   for (const auto& worker : workers_) {
     if (!serves(*worker) || worker->stopping || worker->exit_seen) continue;
+    if (full && !worker->holds(*job.usage)) continue;
     if (worker->channel().queued() > kMaxQueuedBytes) {
       // Perhaps all of that was taken back, and no result will remind us of it.
       worker->channel().on_drained(kMaxQueuedBytes, [&turn = services_.turn] { turn.end_later(); });
@@ -70,7 +72,10 @@ Pool::Choice Pool::choose(const queue::Job& job) const {
   return best;
 }
 
+bool Pool::is_full(const queue::Job& job) { return job.usage && job.usage->takes_no_more(); }
+
 void Pool::give_all() {
+  queue_.release_held();
   while (auto* turn = queue_.next()) {
     auto& job = queue::Queue::front(*turn);
     const auto number = resolve(*job.call->function);
@@ -85,6 +90,10 @@ void Pool::give_all() {
     if (const auto* last = std::exchange(last_turn_, turn); last != turn && last != nullptr)
       shared_until_ = services_.turn.now() + kSharedFor;
     auto choice = choose(job);
+    if (choice.worker == nullptr && is_full(job)) {
+      queue_.hold(job.uid);  // until the next time that work is given out
+      continue;
+    }
     if (choice.worker == nullptr && preempt(*turn)) choice = choose(job);  // the place is this turn's, whoever is first now
     if (choice.worker == nullptr) return;
     const auto cost = job.estimate().per_item().count();
@@ -123,7 +132,7 @@ bool Pool::rebalance() {
   });
   if (!somebody_idle) return false;
   for (const auto& worker : workers_) {
-    if (worker->items() < 2) continue;
+    if (worker->items() < 2 || is_full(*worker->assignments().back().job)) continue;
     const auto running = worker->running();
     const auto elapsed = running ? services_.turn.now() - running->since : queue::Nanoseconds{0};
     const queue::Nanoseconds per_item{worker->assignments().back().cost_ns};

@@ -182,6 +182,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
     std::uint32_t items = 0;
   };
   Choice choose(const queue::Job& job) const;
+  /// Whose it is has tasks on as many workers as he may: only those take more of his.
+  static bool is_full(const queue::Job& job);
   void give_all();
   bool preempt(const queue::SessionTurn& turn);
   bool rebalance();

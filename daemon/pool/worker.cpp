@@ -119,6 +119,34 @@ void Worker::detach(std::uint32_t session) {
   channel_.send(Prefix{.op = Op::detach}, encode(Detach{session}));
 }
 
+bool Worker::holds(const queue::Usage& of) const {
+  return std::any_of(holdings_.begin(), holdings_.end(),
+                     [&](const Holding& holding) { return holding.user.get() == &of; });
+}
+
+void Worker::count_in(Assignment& assignment, const queue::UsagePtr& usage) {
+  assignment.usage = usage.get();
+  if (!usage) return;
+  for (auto& holding : holdings_)
+    if (holding.user == usage) {
+      ++holding.assignments;
+      return;
+    }
+  holdings_.push_back({usage, 1});
+  ++usage->slots;
+}
+
+void Worker::count_out(Assignment& assignment) {
+  const auto* const usage = std::exchange(assignment.usage, nullptr);
+  for (auto holding = holdings_.begin(); holding != holdings_.end(); ++holding) {
+    if (holding->user.get() != usage) continue;
+    if (--holding->assignments > 0) return;
+    --holding->user->slots;
+    holdings_.erase(holding);
+    return;
+  }
+}
+
 void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std::uint32_t function) {
   const auto& call = *job.call;
   const auto& block = *range.block;
@@ -171,6 +199,7 @@ void Worker::give(queue::Job& job, queue::Range range, std::int64_t cost_ns, std
   estimated_ns_ += cost_ns * count;
   given_total += count;
   last_used = turn_.now();
+  count_in(assignment, job.usage);
   assignments_.push_back(std::move(assignment));
 }
 
@@ -193,6 +222,7 @@ std::vector<Assignment> Worker::take_back() {
     if (claimed == 0) {
       if (last.room) arenas_.release(last.session, *last.room);
       last.room.reset();
+      count_out(last);
       taken.push_back(std::move(last));
       assignments_.pop_back();
       continue;
@@ -264,6 +294,7 @@ void Worker::finish_items(std::uint32_t count) {
     return;
   }
   if (oldest.room) arenas_.release(oldest.session, *oldest.room);
+  count_out(oldest);
   assignments_.pop_front();
 }
 
@@ -442,6 +473,7 @@ Worker::Remains Worker::bury() {
     if (assignment.room) arenas_.release(assignment.session, *std::exchange(assignment.room, std::nullopt));
   for (const auto& room : rooms_) arenas_.release(room.session, room.region);
   rooms_.clear();
+  for (auto& assignment : assignments_) count_out(assignment);
   remains.assignments.assign(std::make_move_iterator(assignments_.begin()),
                              std::make_move_iterator(assignments_.end()));
   assignments_.clear();

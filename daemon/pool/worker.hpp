@@ -32,6 +32,7 @@ struct Assignment {
   std::int64_t cost_ns = 0;       ///< Estimated, of one item: what its turn was charged.
   std::optional<ArenaRef> room;   ///< Where an array's results go; not yet handed on.
   std::uint32_t session = 0;      ///< Whose arena the room is in.
+  queue::Usage* usage = nullptr;  ///< Of whose they are; the worker keeps it. May be null.
 };
 
 /// Why the supervisor ends a running task, which decides the error that its caller gets.
@@ -86,6 +87,8 @@ class Worker : public wire::FrameSink {
   queue::Load load() const;
   std::uint32_t items() const { return items_; }
   bool is_idle() const { return items_ == 0; }
+  /// It has tasks of that user: further ones take no slot more of his.
+  bool holds(const queue::Usage& of) const;
   std::uint32_t unclaimed();
   /// The assignment and the item in it that user code runs now, and since when.
   struct Running {
@@ -170,6 +173,9 @@ class Worker : public wire::FrameSink {
   };
   Result<Expected> expect(Ticket ticket, std::uint32_t count);
   void finish_items(std::uint32_t count);
+  /// An assignment came, or went: a user whose first, or last, it is has one slot more, or less.
+  void count_in(Assignment& assignment, const queue::UsagePtr& usage);
+  void count_out(Assignment& assignment);
   void attach(std::uint32_t session, bool down, std::uint64_t segment);
   void attach_references(const queue::Range& range, std::uint32_t session);
   Result<void> take_rooms(const Assignment& assignment, std::span<const std::byte> references);
@@ -186,6 +192,11 @@ class Worker : public wire::FrameSink {
   wire::Channel channel_;
   boost::asio::posix::stream_descriptor exit_;  ///< Its pidfd, awaited.
   std::deque<Assignment> assignments_;
+  struct Holding {
+    queue::UsagePtr user;
+    std::uint32_t assignments;
+  };
+  std::vector<Holding> holdings_;  ///< Whose assignments there are; most often one user's.
   std::uint32_t items_ = 0;
   std::int64_t estimated_ns_ = 0;
   std::uint32_t unoffered_ = 0;  ///< Given, and not to be claimed yet.

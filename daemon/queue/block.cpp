@@ -10,7 +10,7 @@ void intrusive_ptr_add_ref(const Block* block) { ++block->references_; }
 
 void intrusive_ptr_release(const Block* block) {
   if (--block->references_ != 0) return;
-  if (block->quota_) block->quota_->bytes -= block->quota_bytes();
+  if (block->quota_) block->quota_->take(block->quota_bytes());
   block->~Block();
   ::operator delete(const_cast<Block*>(block));
 }
@@ -45,7 +45,7 @@ BlockPtr Block::make_single(std::uint8_t flags, Encoding encoding, std::uint32_t
 
 void Block::count_in(const QuotaPtr& quota) const {
   quota_ = quota;
-  quota_->bytes += quota_bytes();
+  quota_->add(quota_bytes());
 }
 
 Range Range::whole(BlockPtr block) {

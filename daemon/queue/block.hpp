@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "daemon/queue/usage.hpp"
 #include "proto/frame.hpp"
 #include "proto/items.hpp"
 
@@ -14,7 +15,17 @@ namespace taskpool::queue {
 /// Counts the bytes that blocks of one session hold; shared, because blocks may outlive the session.
 struct Quota {
   std::uint64_t bytes = 0;
+  UsagePtr user{};  ///< Whose session it is: counts them as well. May be null.
   std::uint32_t references = 0;
+
+  void add(std::uint64_t more) {
+    bytes += more;
+    if (user) user->queued_bytes += more;
+  }
+  void take(std::uint64_t less) {
+    bytes -= less;
+    if (user) user->queued_bytes -= less;
+  }
 };
 inline void intrusive_ptr_add_ref(Quota* quota) { ++quota->references; }
 inline void intrusive_ptr_release(Quota* quota) {

@@ -12,6 +12,7 @@
 
 #include "daemon/queue/block.hpp"
 #include "daemon/queue/estimate.hpp"
+#include "daemon/queue/usage.hpp"
 #include "proto/message.hpp"
 
 namespace taskpool::pool {
@@ -69,6 +70,7 @@ class Job {
   pool::Pool* pool = nullptr;  ///< Whose job it is; for those above the queue, which knows nothing of pools.
   Listener* listener = nullptr;
   SessionTurn* turn = nullptr;  ///< Whose turn this takes; owned by the queue.
+  UsagePtr usage;               ///< Of whose it is. May be null.
   std::uint64_t request = 0;
   std::uint32_t session = 0;  ///< Whose arenas its references name; 0 for the daemon's own.
   std::uint32_t uid = 0;

@@ -61,15 +61,19 @@ SessionTurn* Queue::next() const {
 void Queue::enter(SessionTurn& turn) {
   if (turn.in_order_ || turn.paused_ || turn.ready_.empty()) return;
   auto& user = *turn.uid_;
-  auto& level = levels_[user.priority_];
   // Whoever was away gets no credit for it, but the next turn: it starts just before the one that has had the least.
   if (!user.order_.empty()) turn.used_ns_ = std::max(turn.used_ns_, (*user.order_.begin())->used_ns_ - 1);
-  if (user.order_.empty()) {
-    if (!level.order.empty()) user.used_ns_ = std::max(user.used_ns_, (*level.order.begin())->used_ns_ - 1);
-    level.order.insert(&user);
-  }
+  const bool was_away = user.order_.empty();
   user.order_.insert(&turn);
   turn.in_order_ = true;
+  if (was_away) enter(user);
+}
+
+void Queue::enter(UidTurn& user) {
+  if (user.held_ || user.order_.empty()) return;
+  auto& order = levels_[user.priority_].order;
+  if (!order.empty()) user.used_ns_ = std::max(user.used_ns_, (*order.begin())->used_ns_ - 1);
+  order.insert(&user);
 }
 
 void Queue::leave(SessionTurn& turn) {
@@ -77,7 +81,28 @@ void Queue::leave(SessionTurn& turn) {
   auto& user = *turn.uid_;
   user.order_.erase(&turn);
   turn.in_order_ = false;
-  if (user.order_.empty()) levels_[user.priority_].order.erase(&user);
+  if (user.order_.empty() && !user.held_) levels_[user.priority_].order.erase(&user);
+}
+
+void Queue::hold(std::uint32_t uid) {
+  held_.push_back(uid);
+  for (auto& [priority, level] : levels_) {
+    const auto found = level.uids.find(uid);
+    if (found == level.uids.end() || found->second->held_) continue;
+    auto& user = *found->second;
+    if (!user.order_.empty()) level.order.erase(&user);
+    user.held_ = true;
+  }
+}
+
+void Queue::release_held() {
+  if (held_.empty()) return;
+  for (const auto uid : std::exchange(held_, {}))
+    for (auto& [priority, level] : levels_) {
+      const auto found = level.uids.find(uid);
+      if (found == level.uids.end() || !std::exchange(found->second->held_, false)) continue;
+      enter(*found->second);
+    }
 }
 
 void Queue::charge(SessionTurn& turn, std::int64_t ns) {
@@ -92,7 +117,7 @@ void Queue::charge(SessionTurn& turn, std::int64_t ns) {
   };
   auto& user = *turn.uid_;
   move_in(user.order_, turn, turn.in_order_);
-  move_in(levels_[user.priority_].order, user, !user.order_.empty());
+  move_in(levels_[user.priority_].order, user, !user.order_.empty() && !user.held_);
 }
 
 void Queue::make_ready(Job& job, bool front) {
@@ -103,6 +128,13 @@ void Queue::make_ready(Job& job, bool front) {
       job.turn->ready_.push_back(job);
   }
   enter(*job.turn);
+}
+
+void Queue::count_waiting(Job& job, std::uint32_t items, bool waits) {
+  const auto change = [&](auto& count) { waits ? count += items : count -= items; };
+  change(job.waiting);
+  change(waiting_);
+  if (job.usage) change(job.usage->queued_tasks);
 }
 
 void Queue::apply(Transition transition) {
@@ -119,8 +151,7 @@ void Queue::apply(Transition transition) {
     case Kind::accepted: break;
     case Kind::input:
       job.total += count;
-      job.waiting += count;
-      waiting_ += count;
+      count_waiting(job, count, true);
       job.push_back(transition.range);
       make_ready(job, false);
       break;
@@ -130,10 +161,9 @@ void Queue::apply(Transition transition) {
       break;
     case Kind::input_ended: job.input_ended = true; break;
     case Kind::started:
-      job.waiting -= count;
+      count_waiting(job, count, false);
       job.running += count;
       job.turn->running_ += count;
-      waiting_ -= count;
       running_ += count;
       if (job.waiting == 0) {
         job.ready_hook.unlink();
@@ -142,8 +172,7 @@ void Queue::apply(Transition transition) {
       break;
     case Kind::returned:
       leave_running();
-      job.waiting += count;
-      waiting_ += count;
+      count_waiting(job, count, true);
       job.push_front(transition.range);
       make_ready(job, true);
       break;
@@ -153,8 +182,7 @@ void Queue::apply(Transition transition) {
       break;
     case Kind::resumed:
       job.delayed -= count;
-      job.waiting += count;
-      waiting_ += count;
+      count_waiting(job, count, true);
       job.push_front(transition.range);
       make_ready(job, true);
       break;
@@ -169,10 +197,7 @@ void Queue::apply(Transition transition) {
     case Kind::cancelled:
       if (transition.from == From::running) leave_running();
       if (transition.from == From::delayed) job.delayed -= count;
-      if (transition.from == From::waiting) {
-        job.waiting -= count;
-        waiting_ -= count;
-      }
+      if (transition.from == From::waiting) count_waiting(job, count, false);
       job.cancelled_items += count;
       break;
     case Kind::stopped:

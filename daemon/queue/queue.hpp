@@ -53,6 +53,7 @@ class UidTurn {
   std::int64_t used_ns_ = 0;
   std::set<SessionTurn*, LessUsed> order_;
   std::map<std::uint32_t, std::unique_ptr<SessionTurn>> sessions_;
+  bool held_ = false;  ///< Not in its priority's order, whatever is ready.
 };
 
 /// The waiting work of one pool. Strict priorities; inside a priority the next turn goes to the user who has had the
@@ -66,6 +67,10 @@ class Queue {
   void forget_session(std::uint32_t uid, std::uint32_t session);
   /// While paused, none of the session's work is offered: it does not take its results.
   void pause_session(std::uint32_t uid, std::uint32_t session, bool paused);
+
+  /// Offers none of the user's work, at any priority, until release_held(): he has as many workers as he may have.
+  void hold(std::uint32_t uid);
+  void release_held();
 
   /// Whose turn it is, or null if nothing is ready.
   SessionTurn* next() const;
@@ -108,6 +113,10 @@ class Queue {
   };
 
   void apply(Transition transition);
+  /// Counts items that begin to wait, or with `waits` false end to.
+  void count_waiting(Job& job, std::uint32_t items, bool waits);
+  /// Gives the user his place among those of his priority, if he has ready work and is not held.
+  void enter(UidTurn& user);
   void enter(SessionTurn& turn);
   void leave(SessionTurn& turn);
   void charge(SessionTurn& turn, std::int64_t ns);
@@ -116,6 +125,7 @@ class Queue {
   std::map<int, Level, std::greater<>> levels_;
   std::uint64_t waiting_ = 0;
   std::uint64_t running_ = 0;
+  std::vector<std::uint32_t> held_;  ///< Uids.
 };
 
 }  // namespace taskpool::queue

@@ -12,6 +12,7 @@
 #include "daemon/server/failures.hpp"
 #include "daemon/server/keeper.hpp"
 #include "daemon/server/permissions.hpp"
+#include "daemon/server/users.hpp"
 #include "daemon/server/waiters.hpp"
 #include "daemon/store/store.hpp"
 #include "daemon/wire/turn.hpp"
@@ -44,6 +45,7 @@ struct Core {
   Failures& failures;
   store::Store& store;
   const Permissions& permissions;
+  Users& users;
   Admin& admin;
 };
 

@@ -11,6 +11,9 @@ namespace taskpool::server {
 
 namespace {
 
+/// The table of quotas that counts for whom no other does.
+constexpr std::string_view kDefault = "default";
+
 /// A number as a list may have it instead of a name.
 std::optional<std::uint32_t> to_number(std::string_view text) {
   std::uint32_t number = 0;
@@ -71,12 +74,46 @@ Result<Permissions> Permissions::make(const Config& config, std::uint32_t daemon
   if (!admins) return admins.error();
   made.operators_ = std::move(*operators);
   made.admins_ = std::move(*admins);
+  for (const auto& [whose, limits] : config.quotas) {
+    if (whose == kDefault) {
+      made.default_quota_ = limits;
+      continue;
+    }
+    auto members = resolve("quota", {whose}, lookups);
+    if (!members) return members.error();
+    made.quotas_.push_back({whose, std::move(*members), limits});
+  }
   return made;
 }
 
 Role Permissions::role_of(const Identity& who) const {
   if (is_trusted(who.uid) || admins_.contains(who)) return Role::admin;
   return operators_.contains(who) ? Role::operate : Role::user;
+}
+
+Bounds Permissions::bounds_of(const Identity& who) const {
+  const auto bound = [&](std::optional<std::uint64_t> QuotaConfig::*limit, std::string_view key) {
+    Bound found;
+    bool is_found = false;
+    const auto consider = [&](const QuotaConfig& limits, std::string_view whose) {
+      const auto& value = limits.*limit;
+      if (!value) return;
+      const auto most = *value == 0 ? queue::kNoLimit : *value;
+      if (is_found && most <= found.most) return;
+      is_found = true;
+      found = {most, fmt::format("quota.{}.{} = {}", whose, key, *value)};
+    };
+    for (const auto& quota : quotas_)
+      if (quota.members.uids.contains(who.uid)) consider(quota.limits, quota.name);
+    if (is_found || is_trusted(who.uid)) return found;
+    for (const auto& quota : quotas_)
+      if (quota.members.contains(who)) consider(quota.limits, quota.name);
+    if (!is_found) consider(default_quota_, kDefault);
+    return found;
+  };
+  return {bound(&QuotaConfig::sessions, "sessions"), bound(&QuotaConfig::queued_tasks, "queued_tasks"),
+          bound(&QuotaConfig::queued_bytes, "queued_bytes"), bound(&QuotaConfig::running_slots, "running_slots"),
+          bound(&QuotaConfig::store_bytes, "store_bytes")};
 }
 
 Result<void> Permissions::check(Right right, std::string_view what, const Identity& who) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/config.hpp"
+#include "daemon/queue/usage.hpp"
 #include "proto/result.hpp"
 
 /// Who may do what. Pure decisions, from what the kernel says of a client's process and what the configuration says of
@@ -73,6 +74,20 @@ struct Members {
 /// which names key and value.
 Result<Members> resolve(std::string_view key, const std::vector<std::string>& names, const Lookups& lookups);
 
+/// A limit for one user, and the rule that it comes from: "quota.alice.sessions = 3".
+struct Bound {
+  std::uint64_t most = queue::kNoLimit;
+  std::string rule{};
+};
+/// What one user may have at a time.
+struct Bounds {
+  Bound sessions;
+  Bound queued_tasks;
+  Bound queued_bytes;
+  Bound running_slots;
+  Bound store_bytes;
+};
+
 /// What the configuration says of users, with names made numbers: at start, and again at each reload.
 class Permissions {
  public:
@@ -85,11 +100,21 @@ class Permissions {
   Role role_of(const Identity& who) const;
   /// Whether `who` may ask for `what`, which takes `right`. Error: `permission_denied`, which names the rule.
   Result<void> check(Right right, std::string_view what, const Identity& who) const;
+  /// A limit of the table with his name; else the largest of his groups'; else that of `default`. For root and the
+  /// daemon's user only the first.
+  Bounds bounds_of(const Identity& who) const;
 
  private:
   std::uint32_t daemon_uid_ = 0;
   Members operators_;
   Members admins_;
+  struct Quota {
+    std::string name;
+    Members members;
+    QuotaConfig limits;
+  };
+  std::vector<Quota> quotas_;  ///< But `default`.
+  QuotaConfig default_quota_;
 };
 
 }  // namespace taskpool::server

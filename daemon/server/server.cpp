@@ -79,12 +79,20 @@ void Server::open(os::UniqueFd socket) {
     log::error("peer_credentials", {{"error", peer.error().detail}});
     return;
   }
+  const Identity who{peer->uid, peer->gid, os::peer_groups(socket.get())};
+  const auto bound = core_.permissions.bounds_of(who).sessions;
+  if (const auto has = core_.users.of(who.uid)->sessions; has >= bound.most) {
+    ++core_.metrics.sessions_refused;
+    refuse(socket.get(), fmt::format("{}: user {} has {} connections", bound.rule, who.uid, has));
+    log::warning("session_refused", {{"rule", bound.rule}, {"uid", who.uid}, {"pid", peer->pid}});
+    return;
+  }
   if (++last_session_ == 0) ++last_session_;  // 0 is the daemon itself
   const auto number = last_session_;
   // Without one (the process has ended already, or is in another namespace) the end of the socket is all there is.
   auto owner = os::peer_pidfd(socket.get());
-  auto session =
-      std::make_unique<Session>(core_, std::move(socket), *peer, owner ? std::move(*owner) : os::UniqueFd{}, number);
+  auto session = std::make_unique<Session>(core_, std::move(socket), who, peer->pid,
+                                           owner ? std::move(*owner) : os::UniqueFd{}, number);
   auto& running = *session;
   sessions_.emplace(number, std::move(session));
   ++core_.metrics.sessions_opened;
@@ -93,6 +101,7 @@ void Server::open(os::UniqueFd socket) {
   wire::spawn(core_.turn.io(), running.run(), [this, number](const std::string& error) {
     if (!error.empty()) log::error("bug", {{"what", "session"}, {"session", number}, {"error", error}});
     sessions_.erase(number);
+    core_.users.forget_idle();
     core_.metrics.sessions_open = sessions_.size();
     log::debug("session_ended", {{"session", number}});
     if (on_ended) on_ended();
@@ -104,6 +113,10 @@ void Server::stop_accepting() {
   boost::system::error_code ignored;
   if (listening_) listening_->cancel(ignored);
   pause_.cancel();
+}
+
+void Server::update_bounds() {
+  for (const auto& [number, session] : sessions_) session->update_bounds();
 }
 
 void Server::close_all() {

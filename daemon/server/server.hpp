@@ -24,6 +24,8 @@ class Server {
   /// Ends every session.
   void close_all();
   std::size_t size() const { return sessions_.size(); }
+  /// The permissions have changed: sessions are bound by what they say now.
+  void update_bounds();
   /// Called when a session has ended.
   std::function<void()> on_ended;
 

@@ -15,17 +15,19 @@
 
 namespace taskpool::server {
 
-Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, os::UniqueFd owner,
-                 std::uint32_t number)
+Session::Session(Core& core, os::UniqueFd socket, Identity who, pid_t pid, os::UniqueFd owner, std::uint32_t number)
     : core_{core},
-      who_{peer.uid, peer.gid, os::peer_groups(socket.get())},
+      who_{std::move(who)},
       number_{number},
       channel_{core.turn, std::move(socket)},
       owner_{core.turn.io()},
       self_{std::make_shared<Session*>(this)} {
   state.number = number_;
   state.uid = who_.uid;
-  state.pid = peer.pid;
+  state.pid = pid;
+  quota_->user = core_.users.of(who_.uid);
+  ++quota_->user->sessions;
+  update_bounds();
   if (owner) owner_.assign(owner.release());
   channel_.limit_unsent(2 * core.config.session_result_bytes);
   core_.arenas.add(number_, who_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {
@@ -38,7 +40,17 @@ Session::Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& pee
   });
 }
 
-Session::~Session() { core_.arenas.remove(number_); }
+Session::~Session() {
+  core_.arenas.remove(number_);
+  --quota_->user->sessions;
+}
+
+void Session::update_bounds() {
+  bounds_ = core_.permissions.bounds_of(who_);
+  quota_->user->most_slots = bounds_.running_slots.most;
+  core_.store.bound(who_.uid, bounds_.store_bytes.most, bounds_.store_bytes.rule);
+  core_.turn.end_later();
+}
 
 Result<void> Session::may(Right right, std::string_view what) const {
   return core_.permissions.check(right, what, who_);
@@ -147,9 +159,18 @@ Result<void> Session::greet(const FrameView& frame) {
   welcome.session = number_;
   welcome.token = token_;
   for (const auto capability : kCapabilities) welcome.capabilities.emplace_back(capability);
-  welcome.limits = {kMaxFrameBodyBytes, kMaxInlineItemBytes, core_.config.session_queued_bytes,
-                    core_.config.session_result_bytes, kMaxPreparedCalls, core_.config.arena_bytes,
-                    core_.config.detached_body_bytes, kMaxStoreValueBytes,
+  // A client that holds back its input by itself is not refused.
+  const auto queued_bytes = bounds_.queued_bytes.most < kMaxFrameBodyBytes
+                                ? core_.config.session_queued_bytes
+                                : std::min(core_.config.session_queued_bytes, bounds_.queued_bytes.most);
+  welcome.limits = {kMaxFrameBodyBytes,
+                    kMaxInlineItemBytes,
+                    queued_bytes,
+                    core_.config.session_result_bytes,
+                    kMaxPreparedCalls,
+                    core_.config.arena_bytes,
+                    core_.config.detached_body_bytes,
+                    kMaxStoreValueBytes,
                     static_cast<std::uint64_t>(core_.config.session_grace.count())};
   welcome.resumed = resumed;
   channel_.send(Prefix{.op = Op::welcome, .request = frame.prefix.request}, encode(welcome));

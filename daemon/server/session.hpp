@@ -33,12 +33,14 @@ struct Binding {
 class Session : public wire::FrameSink, public queue::Listener, public store::Client {
  public:
   /// `owner`: a pidfd of the process that connected, or empty.
-  Session(Core& core, os::UniqueFd socket, const os::PeerCredentials& peer, os::UniqueFd owner, std::uint32_t number);
+  Session(Core& core, os::UniqueFd socket, Identity who, pid_t pid, os::UniqueFd owner, std::uint32_t number);
   ~Session() override;
 
   /// Greets, then serves until the connection ends; then cancels and releases what is left.
   boost::asio::awaitable<void> run();
   void close() { channel_.close(); }
+  /// Takes over what the permissions say of its user.
+  void update_bounds();
 
   Core& core() { return core_; }
   std::uint32_t number() const { return number_; }
@@ -172,6 +174,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   bool paused_ = false;
   std::vector<Binding> prepared_;  ///< By number; 0 is unused.
   queue::QuotaPtr quota_{new queue::Quota};
+  Bounds bounds_;
   queue::OwnerList jobs_;
   /// A map whose input is open.
   struct OpenMap {

@@ -134,6 +134,13 @@ Result<void> Session::check_room(const pool::Pool& pool, const FrameView& frame)
   if (quota_->bytes + frame.body.size() > core_.config.session_queued_bytes)
     return fail(Errc::queue_full, fmt::format("session_queued_bytes: {} of {} are taken", quota_->bytes,
                                               core_.config.session_queued_bytes));
+  const auto& user = *quota_->user;
+  if (user.queued_tasks + frame.prefix.count > bounds_.queued_tasks.most)
+    return fail(Errc::queue_full, fmt::format("{}: user {} has {} tasks waiting", bounds_.queued_tasks.rule, user.uid,
+                                              user.queued_tasks));
+  if (user.queued_bytes + frame.body.size() > bounds_.queued_bytes.most)
+    return fail(Errc::queue_full, fmt::format("{}: user {} has {} bytes waiting", bounds_.queued_bytes.rule, user.uid,
+                                              user.queued_bytes));
   return boost::system::in_place_value;
 }
 
@@ -148,6 +155,7 @@ Result<queue::Job*> Session::open_job(const Binding& binding, std::uint64_t requ
   job->turn = binding.turn;
   job->request = request;
   job->uid = who_.uid;
+  job->usage = quota_->user;
   job->depth = *deep;
   job->is_map = is_map;
   job->accepted = core_.turn.now();

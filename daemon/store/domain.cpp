@@ -71,6 +71,8 @@ Result<std::unique_ptr<Domain>> Domain::map(os::UniqueFd file, const std::string
 Extend Domain::extend() {
   return [this](std::size_t bytes) -> Result<void> {
     if (bytes <= allocated_) return {};
+    if (bytes > most_)
+      return fail(Errc::store_full, fmt::format("{}: {} has {} bytes", rule_, domain_text(key_), allocated_));
     int failed = 0;
     do failed = ::fallocate(file_.get(), 0, static_cast<off_t>(allocated_), static_cast<off_t>(bytes - allocated_));
     while (failed != 0 && errno == EINTR);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,6 +51,11 @@ class Domain {
   /// The file, for reading only: what clients get.
   int client_fd() const { return read_only_.get(); }
   std::size_t bytes() const { return size_; }
+  /// Does not let the file take more than `bytes`; `rule` is what says so. What it takes already stays.
+  void bound(std::size_t bytes, std::string rule) {
+    most_ = bytes;
+    rule_ = std::move(rule);
+  }
   /// Its number in this daemon: `segment` on the wire.
   std::uint32_t number = 0;
 
@@ -66,6 +72,8 @@ class Domain {
   std::byte* memory_;
   std::size_t size_;
   std::size_t allocated_ = 0;  ///< Bytes of the file that exist.
+  std::size_t most_ = std::numeric_limits<std::size_t>::max();
+  std::string rule_;
   std::optional<Writer> writer_;
   std::optional<Segment> reader_;
 };

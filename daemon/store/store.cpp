@@ -117,16 +117,30 @@ Result<Home*> Store::home(DomainKey key, bool make) {
   if (const auto known = homes_.find(key); known != homes_.end()) return known->second.get();
   if (!make) return nullptr;
   if (lock_.get() < 0) return fail(Errc::internal, "the store is not open");
-  auto domain =
-      Domain::create(config_.store_dir + "/" + file_name(key), key, config_.store_max_bytes / kUnitBytes * kUnitBytes);
+  const auto bound = key.is_group ? bounds_.end() : bounds_.find(key.number);
+  const auto bytes =
+      std::max(config_.store_max_bytes,
+               bound == bounds_.end() ? 0 : std::min<std::uint64_t>(bound->second.bytes, kMaxSegmentBytes));
+  auto domain = Domain::create(config_.store_dir + "/" + file_name(key), key, bytes / kUnitBytes * kUnitBytes);
   if (!domain) {
     if (domain.error().errc() == Errc::system)
       return fail(Errc::store_full, domain.error().detail + ": " + domain.error().code.message());
     return domain.error();
   }
   (*domain)->number = ++last_number_;
+  if (bound != bounds_.end()) (*domain)->bound(bound->second.bytes, bound->second.rule);
   auto& made = homes_[key] = std::make_unique<Home>(*this, std::move(*domain));
   return made.get();
+}
+
+void Store::bound(std::uint32_t uid, std::uint64_t bytes, const std::string& rule) {
+  const bool is_bound = bytes != std::numeric_limits<std::uint64_t>::max();
+  if (is_bound)
+    bounds_[uid] = {bytes, rule};
+  else if (bounds_.erase(uid) == 0)
+    return;
+  if (const auto known = homes_.find(DomainKey{false, uid}); known != homes_.end())
+    known->second->domain().bound(bytes, rule);
 }
 
 void Store::leave() {
@@ -279,7 +293,12 @@ void Store::release_number(Client& client, std::uint32_t target) {
 Result<Buffers::Opened> Store::open_buffer(Client& client, std::uint32_t target, const BufferOpen& head) {
   if (const auto good = check_number(target); !good) return good.error();
   close_object(client, target);
-  return buffers_.open(client.state.number, client.state.uid, target, head, config_.store_max_bytes, unix_ms() / 1000);
+  const auto bound = bounds_.find(client.state.uid);
+  auto opened = buffers_.open(client.state.number, client.state.uid, target, head,
+                              bound == bounds_.end() ? config_.store_max_bytes : bound->second.bytes, unix_ms() / 1000);
+  if (!opened && opened.error().errc() == Errc::store_full && bound != bounds_.end())
+    return fail(Errc::store_full, fmt::format("{}: {}", bound->second.rule, opened.error().detail));
+  return opened;
 }
 
 void Store::close(Client& client, std::uint32_t target) {

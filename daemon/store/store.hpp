@@ -35,6 +35,9 @@ class Store {
   /// The daemon ends: files of users who have nothing in them go.
   void leave();
 
+  /// The user's own part, and his buffers, may take so much; `rule` is what says so.
+  void bound(std::uint32_t uid, std::uint64_t bytes, const std::string& rule);
+
   // Requests. Errors: as PROTOCOL.md, section 3.5.
 
   struct Opened {
@@ -131,6 +134,11 @@ class Store {
   std::map<DomainKey, std::unique_ptr<Home>> homes_;
   std::uint32_t last_number_ = 0;
   Buffers buffers_;
+  struct Bound {
+    std::uint64_t bytes;
+    std::string rule;
+  };
+  std::map<std::uint32_t, Bound> bounds_;  ///< Of users who have one.
   bool frozen_ = false;
 
   Effects effects_;

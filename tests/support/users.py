@@ -31,6 +31,20 @@ def as_user(call, uid, gid=None, groups=()):
     return answer["answer"]
 
 
+def session_of(daemon, uid, gid=None, groups=()):
+    """A session of that user and of those groups: the kernel names them for who they were when they connected."""
+    before = os.getgroups()
+    os.setgroups(list(groups))
+    os.setegid(uid if gid is None else gid)
+    os.seteuid(uid)
+    try:
+        return daemon.session()
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(before)
+
+
 def code_of(call, *arguments, **options):
     """The code of the error that a request gets, or "" if it gets none."""
     try:

@@ -82,6 +82,12 @@ name = "py"
 runtime = "python"
 [runtime.python]
 command = ["python3", "-m", "taskpool.runtime"]
+[quota.default]
+sessions = 5
+[quota."@the staff"]
+queued_bytes = "1MiB"
+store_bytes = 70000
+running_slots = 0
 )",
                                    "test.toml")
                           .value();
@@ -104,6 +110,13 @@ command = ["python3", "-m", "taskpool.runtime"]
   BOOST_TEST(pool.initializer_arguments == "[1, \"two\"]");
   BOOST_TEST((config.runtimes.at("python").command == std::vector<std::string>{"python3", "-m", "taskpool.runtime"}));
   BOOST_TEST(config.runtimes.contains("command"));
+  BOOST_TEST(config.quotas.at("default").sessions.value() == 5u);
+  BOOST_TEST(config.quotas.at("default").queued_tasks.value() == 0u);  // as it was
+  const auto& staff = config.quotas.at("@the staff");
+  BOOST_TEST(!staff.sessions.has_value());
+  BOOST_TEST(staff.queued_bytes.value() == 1u << 20);
+  BOOST_TEST(staff.store_bytes.value() == 70'000u);
+  BOOST_TEST(staff.running_slots.value() == 0u);
   BOOST_TEST((parse_config(to_toml(config), "again").value() == config));
 }
 
@@ -162,6 +175,28 @@ BOOST_AUTO_TEST_CASE(pools_and_runtimes_are_checked) {
   BOOST_TEST(error_of("runtime = {x = 1}").find("[runtime.NAME]") != std::string::npos);
   BOOST_TEST(error_of("[runtime.x]").find("command") != std::string::npos);
   BOOST_TEST(error_of("[runtime.x]\ncommand = \"sh\"").find("a list of texts") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(quotas_are_checked) {
+  BOOST_TEST(error_of("quota = 1").find("[quota.default]") != std::string::npos);
+  BOOST_TEST(error_of("[quota]\nsessions = 1").find("[quota.default]") != std::string::npos);
+  BOOST_TEST(error_of("[quota.alice]\nsesions = 1") == "test.toml:2: quota.alice.sesions: unknown key");
+  BOOST_TEST(error_of("[quota.alice]\nsessions = -1") ==
+             "test.toml:2: quota.alice.sessions = -1: want a number; 0: no limit");
+  BOOST_TEST(
+      error_of("[quota.alice]\nqueued_bytes = \"1MB\"").find("quota.alice.queued_bytes = \"1MB\": want a size") !=
+      std::string::npos);
+  Config config;
+  BOOST_TEST(set_key(config, "quota.john.doe.sessions", "3").has_value());
+  BOOST_TEST(config.quotas.at("john.doe").sessions.value() == 3u);
+  BOOST_TEST(set_error("quota.alice", "3") == "quota.alice: unknown key");
+  BOOST_TEST(set_error("quota.alice.sessions", "many").find("want a number") != std::string::npos);
+  auto now = config;
+  now.quotas["john.doe"].sessions = 4;
+  now.quotas["@staff"].store_bytes = 1;
+  BOOST_TEST(
+      compare(config, now).changed == (std::vector<std::string>{"quota.@staff.store_bytes", "quota.john.doe.sessions"}),
+      boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(text_that_is_not_toml_is_an_error_with_its_line) {

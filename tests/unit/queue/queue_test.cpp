@@ -102,6 +102,62 @@ BOOST_AUTO_TEST_CASE(time_counts_not_items) {
   BOOST_TEST(cheap <= 260);
 }
 
+BOOST_AUTO_TEST_CASE(a_user_who_is_held_is_passed_over_at_every_priority) {
+  job(1, 1, 2);
+  job(1, 2, 1, 5);
+  job(2, 3, 2);
+  queue.hold(1);
+  BOOST_TEST(serve() == 3u);
+  job(1, 4, 1, 3);  // what comes meanwhile has no turn either, or is held the next time
+  queue.hold(1);
+  BOOST_TEST(serve() == 3u);
+  BOOST_TEST(queue.next() == nullptr);
+  BOOST_TEST(queue.waiting() == 4u);
+  queue.release_held();
+  for (const auto session : {2u, 4u, 1u, 1u}) BOOST_TEST(serve() == session);
+  BOOST_TEST(queue.next() == nullptr);
+}
+
+BOOST_AUTO_TEST_CASE(a_held_user_may_end_and_has_no_credit_afterwards) {
+  auto& cancelled = job(1, 1, 5);
+  queue.hold(1);
+  queue.stop(cancelled);
+  queue.forget_session(1, 1);
+  queue.release_held();
+  BOOST_TEST(queue.next() == nullptr);
+  job(1, 2, 10'000);
+  job(2, 3, 10'000);
+  for (int round = 0; round < 1000; ++round) {
+    queue.hold(1);
+    BOOST_TEST(serve() == 3u);
+    queue.release_held();
+  }
+  std::map<std::uint32_t, int> turns;
+  for (int round = 0; round < 100; ++round) ++turns[serve()];
+  BOOST_TEST(turns[2] <= 55);
+}
+
+BOOST_AUTO_TEST_CASE(what_waits_is_counted_for_its_user) {
+  const UsagePtr usage{new Usage};
+  auto& counted = job(1, 1, 0);
+  counted.usage = usage;
+  add(counted, 10);
+  BOOST_TEST(usage->queued_tasks == 10u);
+  auto range = queue.start(counted, 6, 1000, 0);
+  BOOST_TEST(usage->queued_tasks == 4u);
+  auto back = range;
+  back.drop_front(4);
+  queue.give_back(counted, back, 0);
+  BOOST_TEST(usage->queued_tasks == 6u);
+  range.count = 2;
+  queue.delay(counted, range);
+  BOOST_TEST(usage->queued_tasks == 6u);
+  queue.resume(counted, range);
+  BOOST_TEST(usage->queued_tasks == 8u);
+  queue.stop(counted);
+  BOOST_TEST(usage->queued_tasks == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(a_higher_priority_goes_first_always) {
   job(1, 1, 100);
   job(2, 2, 3, 5);

@@ -86,6 +86,47 @@ BOOST_AUTO_TEST_CASE(each_right_takes_a_role) {
              "role 'user'");
 }
 
+/// A limit and its rule, as text.
+std::string shown(const Bound& bound) {
+  return bound.most == queue::kNoLimit ? "none (" + bound.rule + ")"
+                                       : std::to_string(bound.most) + " (" + bound.rule + ")";
+}
+
+BOOST_AUTO_TEST_CASE(a_limit_is_the_users_then_the_largest_of_his_groups_then_the_default) {
+  Config config;
+  config.quotas["default"] = {.sessions = 1, .queued_tasks = 10};
+  config.quotas["@staff"] = {.sessions = 2, .queued_tasks = 20, .queued_bytes = 7};
+  config.quotas["@wheel"] = {.sessions = 3, .queued_tasks = 0};
+  config.quotas["alice"] = {.sessions = 4};
+  config.quotas["77"] = {.running_slots = 1, .store_bytes = 1u << 20};
+  const auto rules = permissions(config);
+  const auto sessions = [&](Identity who) { return shown(rules.bounds_of(who).sessions); };
+  const auto tasks = [&](Identity who) { return shown(rules.bounds_of(who).queued_tasks); };
+  BOOST_TEST(sessions({9, 5}) == "1 (quota.default.sessions = 1)");
+  BOOST_TEST(sessions({9, 50}) == "2 (quota.@staff.sessions = 2)");
+  BOOST_TEST(sessions({9, 50, {60}}) == "3 (quota.@wheel.sessions = 3)");
+  BOOST_TEST(sessions({1, 50, {60}}) == "4 (quota.alice.sessions = 4)");
+  BOOST_TEST(tasks({9, 5}) == "10 (quota.default.queued_tasks = 10)");
+  BOOST_TEST(tasks({1, 5, {50}}) == "20 (quota.@staff.queued_tasks = 20)");  // alice's table leaves it out
+  BOOST_TEST(tasks({1, 5, {50, 60}}) == "none (quota.@wheel.queued_tasks = 0)");
+  BOOST_TEST(shown(rules.bounds_of({9, 50}).queued_bytes) == "7 (quota.@staff.queued_bytes = 7)");
+  BOOST_TEST(shown(rules.bounds_of({9, 5}).queued_bytes) == "none ()");
+  BOOST_TEST(shown(rules.bounds_of({77, 5}).running_slots) == "1 (quota.77.running_slots = 1)");
+  BOOST_TEST(shown(rules.bounds_of({77, 5}).store_bytes) == "1048576 (quota.77.store_bytes = 1048576)");
+}
+
+BOOST_AUTO_TEST_CASE(root_and_the_daemons_user_have_the_limits_of_their_own_tables_only) {
+  Config config;
+  config.quotas["default"] = {.sessions = 1};
+  config.quotas["@staff"] = {.queued_tasks = 20};
+  config.quotas["900"] = {.running_slots = 5};
+  const auto bounds = permissions(config).bounds_of({kDaemon, 50});
+  BOOST_TEST(shown(bounds.sessions) == "none ()");
+  BOOST_TEST(shown(bounds.queued_tasks) == "none ()");
+  BOOST_TEST(shown(bounds.running_slots) == "5 (quota.900.running_slots = 5)");
+  BOOST_TEST(shown(permissions(config).bounds_of({0, 50, {50}}).queued_tasks) == "none ()");
+}
+
 BOOST_AUTO_TEST_CASE(names_that_are_not_there_are_named) {
   Config config;
   config.operators = {"alice", "carol"};
@@ -97,6 +138,10 @@ BOOST_AUTO_TEST_CASE(names_that_are_not_there_are_named) {
     config.admins = {group};
     BOOST_TEST(error_of(config) == std::string{"admins = \""} + group + "\": there is no such group");
   }
+  config.quotas["carol"] = {};
+  BOOST_TEST(error_of(config) == "admins = \"@-1\": there is no such group");
+  config.admins = {};
+  BOOST_TEST(error_of(config) == "quota = \"carol\": there is no such user");
   for (const auto* user : {"", "-1", "4294967296", "1x"}) {
     config.admins = {user};
     BOOST_TEST(error_of(config) == std::string{"admins = \""} + user + "\": there is no such user");
