@@ -30,7 +30,7 @@ constexpr int kSupervisorOomScore = -500;
 
 }  // namespace
 
-App::App(Config config, CommandLine command_line, std::optional<os::PassedSocket> passed)
+App::App(Config config, CommandLine command_line, os::PassedSockets passed)
     : config_{std::move(config)},
       command_line_{std::move(command_line)},
       passed_{std::move(passed)},
@@ -77,10 +77,18 @@ Result<void> App::prepare() {
   if (!permissions) return permissions.error();
   permissions_ = std::move(*permissions);
   if (const auto subreaper = os::set_subreaper(); !subreaper) return subreaper.error();
-  auto listening = passed_ ? server::SocketPath::adopt(std::move(*passed_))
-                           : server::SocketPath::listen(config_.socket, config_.socket_mode, config_.socket_group);
+  auto listening =
+      passed_.clients ? server::SocketPath::adopt(std::move(*passed_.clients))
+                      : server::SocketPath::listen("socket", config_.socket, config_.socket_mode, config_.socket_group);
   if (!listening) return listening.error();
   socket_.emplace(std::move(*listening));
+  if (!config_.admin_socket.empty()) {
+    auto admin = passed_.admin ? server::SocketPath::adopt(std::move(*passed_.admin))
+                               : server::SocketPath::listen("admin_socket", config_.admin_socket,
+                                                            config_.admin_socket_mode, config_.admin_socket_group);
+    if (!admin) return admin.error();
+    admin_socket_.emplace(std::move(*admin));
+  }
   if (const auto opened = store_.start(); !opened) return opened.error();
   // What a killed daemon left there belongs to tasks that are no more.
   std::error_code error;
@@ -123,8 +131,10 @@ void App::on_pools_started(const std::string& error) {
     return shutdown(true);
   }
   phase_ = Phase::serving;
-  server_.serve(socket_->fd());
+  server_.serve(socket_->fd(), server::Door::clients);
+  if (admin_socket_) server_.serve(admin_socket_->fd(), server::Door::admin);
   log::info("started", {{"socket", config_.socket},
+                        {"admin_socket", config_.admin_socket},
                         {"pid", ::getpid()},
                         {"build", std::string{build_id()}},
                         {"pools", config_.pools.size()}});
@@ -178,10 +188,12 @@ void App::reload(std::function<void(const std::string& error, const ConfigChange
   os::notify_reloading();
   const auto changes = compare(config_, *loaded);
   const auto keep_socket = config_.socket;
+  const auto keep_admin_socket = config_.admin_socket;
   const auto keep_spool = config_.spool;
   const auto keep_store = config_.store_dir;
   config_ = std::move(*loaded);
   config_.socket = keep_socket;
+  config_.admin_socket = keep_admin_socket;
   config_.spool = keep_spool;
   config_.store_dir = keep_store;
   log::set_level(config_.log_level);
@@ -254,6 +266,7 @@ void App::stop_now() {
   phase_ = Phase::stopping;
   server_.stop_accepting();
   if (socket_) socket_->close();
+  if (admin_socket_) admin_socket_->close();
   idle_timer_.cancel();
   watchdog_timer_.cancel();
   pools_.stop([this] { finish(); });

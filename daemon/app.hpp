@@ -19,8 +19,8 @@ namespace taskpool {
 /// The daemon: owns every part, and wires them. Runs once.
 class App : public server::Admin {
  public:
-  /// `passed` is the socket that the service manager listens on, if it does.
-  App(Config config, CommandLine command_line, std::optional<os::PassedSocket> passed);
+  /// `passed`: the sockets that the service manager listens on, if it does.
+  App(Config config, CommandLine command_line, os::PassedSockets passed);
   ~App() override;
 
   /// Starts the pools, then serves until a signal, a request, or having been idle too long ends it. Returns the exit code; says on
@@ -53,7 +53,7 @@ class App : public server::Admin {
   wire::Turn turn_{io_};
   Config config_;
   CommandLine command_line_;
-  std::optional<os::PassedSocket> passed_;  ///< Until prepare() takes it.
+  os::PassedSockets passed_;  ///< Until prepare() takes them.
   Metrics metrics_;
   queue::JobTable jobs_;
   server::Arenas arenas_;
@@ -69,6 +69,7 @@ class App : public server::Admin {
   server::Server server_;
   os::Signals signals_;
   std::optional<server::SocketPath> socket_;
+  std::optional<server::SocketPath> admin_socket_;
 
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   Phase phase_ = Phase::starting;

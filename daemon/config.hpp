@@ -70,7 +70,11 @@ std::vector<PoolConfig> default_pools();
 struct Config {
   std::string socket;  ///< Path. Empty in a file; load_config() fills in default_socket() then.
   mode_t socket_mode = 0600;
-  std::string socket_group;            ///< Empty: the daemon's own.
+  std::string socket_group;  ///< Empty: the daemon's own.
+  std::string admin_socket;  ///< Path of the second socket; empty: none.
+  mode_t admin_socket_mode = 0600;
+  std::string admin_socket_group;           ///< Empty: the daemon's own.
+  std::string admin_requests = "anywhere";  ///< Or "admin_socket": on the ordinary one everybody is a plain user.
   std::vector<std::string> operators;  ///< "NAME" or "UID" of users, "@NAME" or "@GID" of groups.
   std::vector<std::string> admins;     ///< The same.
   std::string spool;                   ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
@@ -96,7 +100,8 @@ struct Config {
   std::uint32_t max_lent_workers = 64;  ///< Extra workers that run while others wait for tasks of their own.
   std::uint32_t prefetch = 512;         ///< Largest number of small items that one worker is given ahead.
   std::uint64_t max_output_bytes = kDefaultOutputBytes;  ///< Of each output stream of a command, what its result holds.
-  std::string log_level = "info";                        ///< trace, debug, info, warning, error or critical.
+  std::string audit = "changes";                         ///< none, changes or all.
+  std::string log_level = "info";             ///< trace, debug, info, warning, error or critical.
   bool operator==(const Config&) const = default;
 };
 

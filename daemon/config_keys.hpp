@@ -51,8 +51,9 @@ struct Mode {  ///< Octal text as "0600".
   mode_t Owner::*field;
 };
 template <class Owner>
-struct LogLevel {
+struct Choice {  ///< One of some words.
   std::string Owner::*field;
+  std::span<const std::string_view> words;
 };
 template <class Owner>
 struct JsonArray {  ///< Text that holds a JSON array, or empty.
@@ -74,7 +75,7 @@ struct TextMap {
 template <class Owner>
 struct Key {
   std::string_view name;
-  std::variant<Text<Owner>, Count<Owner>, Integer<Owner>, Size<Owner>, Duration<Owner>, Mode<Owner>, LogLevel<Owner>,
+  std::variant<Text<Owner>, Count<Owner>, Integer<Owner>, Size<Owner>, Duration<Owner>, Mode<Owner>, Choice<Owner>,
                JsonArray<Owner>, Truth<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>, SizeLimit<Owner>>
       value;
   std::string_view help;
@@ -86,15 +87,26 @@ inline constexpr std::uint32_t kAnyCount = std::numeric_limits<std::uint32_t>::m
 inline constexpr std::uint64_t kAnySize = std::numeric_limits<std::int64_t>::max();
 inline constexpr bool kNeedsRestart = true;
 
+inline constexpr std::array<std::string_view, 6> kLogLevels{"trace", "debug", "info", "warning", "error", "critical"};
+inline constexpr std::array<std::string_view, 3> kAudits{"none", "changes", "all"};
+inline constexpr std::array<std::string_view, 2> kAdminRequests{"anywhere", "admin_socket"};
+
 using C = Config;
 inline constexpr std::array kConfigKeys{
     Key<C>{"socket", Text<C>{&C::socket}, "Unix socket to listen on", kNeedsRestart},
     Key<C>{"socket_mode", Mode<C>{&C::socket_mode}, "who may connect", kNeedsRestart},
     Key<C>{"socket_group", Text<C>{&C::socket_group}, "group of the socket", kNeedsRestart},
+    Key<C>{"admin_socket", Text<C>{&C::admin_socket}, "second Unix socket, for administrators; empty: none",
+           kNeedsRestart},
+    Key<C>{"admin_socket_mode", Mode<C>{&C::admin_socket_mode}, "who may connect to it", kNeedsRestart},
+    Key<C>{"admin_socket_group", Text<C>{&C::admin_socket_group}, "its group", kNeedsRestart},
+    Key<C>{"admin_requests", Choice<C>{&C::admin_requests, kAdminRequests},
+           "where operators and admins may use their roles: anywhere or admin_socket"},
     Key<C>{"operators", Texts<C>{&C::operators}, "users and @groups who handle everybody's tasks, and pools"},
     Key<C>{"admins", Texts<C>{&C::admins}, "users and @groups who may do everything"},
     Key<C>{"spool", Text<C>{&C::spool}, "directory for captured output", kNeedsRestart},
-    Key<C>{"log_level", LogLevel<C>{&C::log_level}, "trace, debug, info, warning, error or critical"},
+    Key<C>{"log_level", Choice<C>{&C::log_level, kLogLevels}, "trace, debug, info, warning, error or critical"},
+    Key<C>{"audit", Choice<C>{&C::audit, kAudits}, "which requests are logged with who asked: none, changes or all"},
     Key<C>{"stop_timeout", Duration<C>{&C::stop_timeout}, "how long SIGTERM lets tasks run on"},
     Key<C>{"cancel_grace", Duration<C>{&C::cancel_grace}, "from asking a task to stop to killing its worker"},
     Key<C>{"idle_exit", Duration<C>{&C::idle_exit}, "leave when idle so long; 0s: never"},

@@ -33,7 +33,7 @@ const char* placeholder(const keys::Key<Owner>& key) {
     const char* operator()(const keys::Duration<Owner>&) { return "TIME"; }
     const char* operator()(const keys::Mode<Owner>&) { return "MODE"; }
     const char* operator()(const keys::Text<Owner>&) { return "TEXT"; }
-    const char* operator()(const keys::LogLevel<Owner>&) { return "LEVEL"; }
+    const char* operator()(const keys::Choice<Owner>&) { return "WORD"; }
     const char* operator()(const keys::JsonArray<Owner>&) { return "JSON"; }
     const char* operator()(const keys::Truth<Owner>&) { return "BOOL"; }
     const char* operator()(const keys::Texts<Owner>&) { return "LIST"; }
@@ -68,14 +68,25 @@ Result<std::string> contents(const std::string& path) {
   return std::move(text).str();
 }
 
+Result<void> look_up_socket(std::string_view key, std::string& path) {
+  path = fs::absolute(path).lexically_normal().string();
+  constexpr auto kLongest = sizeof(sockaddr_un::sun_path) - 1;
+  if (path.size() <= kLongest) return {};
+  return fail(Errc::bad_argument, std::string{key} + " = " + keys::quote(path) + ": want a path of at most " +
+                                      std::to_string(kLongest) + " bytes");
+}
+
 /// Makes the paths independent of the working directory, and finds the programs.
 Result<void> look_up(Config& config) {
   if (config.socket.empty()) config.socket = default_socket();
-  config.socket = fs::absolute(config.socket).lexically_normal().string();
-  constexpr auto kLongest = sizeof(sockaddr_un::sun_path) - 1;
-  if (config.socket.size() > kLongest)
-    return fail(Errc::bad_argument, "socket = " + keys::quote(config.socket) + ": want a path of at most " +
-                                        std::to_string(kLongest) + " bytes");
+  if (const auto good = look_up_socket("socket", config.socket); !good) return good;
+  if (!config.admin_socket.empty())
+    if (const auto good = look_up_socket("admin_socket", config.admin_socket); !good) return good;
+  if (config.admin_socket == config.socket)
+    return fail(Errc::bad_argument,
+                "admin_socket = " + keys::quote(config.admin_socket) + ": want another path than socket's");
+  if (config.admin_requests == "admin_socket" && config.admin_socket.empty())
+    return fail(Errc::bad_argument, "admin_requests = \"admin_socket\": there is no admin_socket");
   if (config.spool.empty()) config.spool = config.socket + ".spool";
   config.spool = fs::absolute(config.spool).lexically_normal().string();
   if (config.store_dir.empty()) config.store_dir = config.socket + ".store";

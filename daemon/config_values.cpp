@@ -7,8 +7,6 @@
 namespace taskpool::keys {
 namespace {
 
-constexpr std::array<std::string_view, 6> kLogLevels{"trace", "debug", "info", "warning", "error", "critical"};
-
 template <class Number>
 std::optional<Number> to_number(std::string_view text, int base = 10) {
   Number number{};
@@ -110,9 +108,13 @@ Checked set(const Mode<Owner>& kind, Owner& owner, std::string_view text) {
   return std::nullopt;
 }
 template <class Owner>
-Checked set(const LogLevel<Owner>& kind, Owner& owner, std::string_view text) {
-  if (std::find(kLogLevels.begin(), kLogLevels.end(), text) == kLogLevels.end())
-    return Refusal{"trace, debug, info, warning, error or critical"};
+Checked set(const Choice<Owner>& kind, Owner& owner, std::string_view text) {
+  if (std::find(kind.words.begin(), kind.words.end(), text) == kind.words.end()) {
+    std::string all;
+    for (const auto& word : kind.words)
+      all += (all.empty() ? "" : &word == &kind.words.back() ? " or " : ", ") + std::string{word};
+    return Refusal{all};
+  }
   owner.*kind.field = text;
   return std::nullopt;
 }
@@ -182,7 +184,7 @@ std::string spell(const Key<Owner>& key, const Owner& owner) {
   struct Speller {
     const Owner& from;
     std::string operator()(const Text<Owner>& kind) { return quote(from.*kind.field); }
-    std::string operator()(const LogLevel<Owner>& kind) { return quote(from.*kind.field); }
+    std::string operator()(const Choice<Owner>& kind) { return quote(from.*kind.field); }
     std::string operator()(const JsonArray<Owner>& kind) { return quote(from.*kind.field); }
     std::string operator()(const Truth<Owner>& kind) { return from.*kind.field ? "true" : "false"; }
     std::string operator()(const Count<Owner>& kind) { return std::to_string(from.*kind.field); }

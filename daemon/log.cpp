@@ -49,7 +49,7 @@ void set_level(std::string_view level) {
   if (parsed != spdlog::level::off) logger().set_level(parsed);
 }
 
-void write(Level level, std::string_view event, std::initializer_list<Field> fields) {
+void write(Level level, std::string_view event, std::span<const Field> fields) {
   const auto severity = static_cast<spdlog::level::level_enum>(level);
   if (!logger().should_log(severity)) return;
   auto line = fmt::format("event={}", event);

@@ -26,15 +26,17 @@ int run(int argc, const char* const* argv) {
     std::puts(std::string{taskpool::build_id()}.c_str());
     return 0;
   }
-  std::optional<taskpool::os::PassedSocket> passed;
+  taskpool::os::PassedSockets passed;
   if (command_line.action == Action::run) {
-    auto taken = taskpool::os::take_passed_socket();
+    auto taken = taskpool::os::take_passed_sockets();
     if (!taken) {
       std::fprintf(stderr, "taskpoold: %s\n", taken.error().detail.c_str());
       return taskpool::kExitConfig;
     }
     passed = std::move(*taken);
-    if (passed) command_line.overrides.emplace_back("socket", passed->path);  // whatever file and flags say
+    // Whatever file and flags say.
+    if (passed.clients) command_line.overrides.emplace_back("socket", passed.clients->path);
+    if (passed.admin) command_line.overrides.emplace_back("admin_socket", passed.admin->path);
   }
   auto config = taskpool::load_config(command_line);
   if (!config) {

@@ -35,7 +35,7 @@ constexpr Names op_names() {
   list(Op::hello, "hello", "welcome", "error", "ok", "prepare", "forget", "apply", "result", "map", "input", "results",
        "failed", "done", "progress", "cancel", "wait", "fetch", "ps", "workers", "pools", "stats", "functions",
        "failures", "pool_open", "pool_close", "pool_resize", "pool_pause", "pool_resume", "reload", "drain", "shutdown",
-       "ping", "arena_open", "arena_segment", "arena_release", "nested_wait", "log");
+       "ping", "arena_open", "arena_segment", "arena_release", "nested_wait", "log", "whoami");
   list(Op::run, "run", "run_results", "run_failed", "define", "attach", "detach", "want_room", "room", "report",
        "worker_ready", "worker_failed");
   list(Op::start, "start", "ready", "start_failed", "fork", "forked", "fork_failed", "exited");
@@ -44,7 +44,7 @@ constexpr Names op_names() {
   return names;
 }
 constexpr Names kOpNames = op_names();
-static_assert(kOpNames[static_cast<std::size_t>(Op::log)] == "log");
+static_assert(kOpNames[static_cast<std::size_t>(Op::whoami)] == "whoami");
 static_assert(kOpNames[static_cast<std::size_t>(Op::worker_failed)] == "worker_failed");
 static_assert(kOpNames[static_cast<std::size_t>(Op::exited)] == "exited");
 static_assert(kOpNames[static_cast<std::size_t>(Op::buffer_open)] == "buffer_open");

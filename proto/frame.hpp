@@ -21,6 +21,7 @@ enum class Op : std::uint8_t {
   hello = 1, welcome, error, ok, prepare, forget, apply, result, map, input, results, failed, done, progress, cancel,
   wait, fetch, ps, workers, pools, stats, functions, failures, pool_open, pool_close, pool_resize, pool_pause,
   pool_resume, reload, drain, shutdown, ping, arena_open, arena_segment, arena_release, nested_wait, log,
+  whoami,
   run = 64, run_results, run_failed, define, attach, detach, want_room, room, report, worker_ready, worker_failed,
   start = 96, ready, start_failed, fork, forked, fork_failed, exited,
   object_open = 128, object_close, object_delete, store, store_reply, watch, changed, objects, locks, buffer_open,

@@ -164,6 +164,10 @@ struct Shutdown {
   bool force = false;
 };
 
+struct Whoami {
+  bool all = false;
+};
+
 struct ArenaOpen {
   std::uint64_t bytes = 0;
 };

@@ -216,6 +216,12 @@ void shape(Io& io, std::type_identity<Shutdown>) {
 }
 
 template <class Io>
+void shape(Io& io, std::type_identity<Whoami>) {
+  io.request();
+  io.boolean("all", &Whoami::all);
+}
+
+template <class Io>
 void shape(Io& io, std::type_identity<ArenaOpen>) {
   io.request();
   io.require("bytes");

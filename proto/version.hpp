@@ -10,6 +10,6 @@ inline constexpr int kProtocolVersion = 1;
 /// The version of the programs, shown to people.
 inline constexpr std::string_view kVersion = TASKPOOL_VERSION;
 /// What the protocol has beyond its first release; `welcome` lists them. PROTOCOL.md, section 5.
-inline constexpr std::array<std::string_view, 3> kCapabilities{"store", "python", "own_pool"};
+inline constexpr std::array<std::string_view, 4> kCapabilities{"store", "python", "own_pool", "whoami"};
 
 }  // namespace taskpool

@@ -109,6 +109,7 @@ Result<std::string> round_trip(Op op, std::string_view head) {
     case Op::workers: return decode_and_encode<PoolName>(head);
     case Op::pool_resize: return decode_and_encode<PoolResize>(head);
     case Op::drain: return decode_and_encode<Drain>(head);
+    case Op::whoami: return decode_and_encode<Whoami>(head);
     case Op::shutdown: return decode_and_encode<Shutdown>(head);
     case Op::arena_open: return decode_and_encode<ArenaOpen>(head);
     case Op::arena_segment: return decode_and_encode<ArenaSegment>(head);

@@ -57,7 +57,42 @@ constexpr std::array kFailureFields{
 constexpr std::array kStatFields{Field{"COUNTER", "name"}, Field{"VALUE", "value", Shows::number},
                                  Field{"UNIT", "unit"}, Field{"MEANING", "help"}};
 
+constexpr std::array kQuotaFields{Field{"QUOTA", "name"}, Field{"USED", "used", Shows::number},
+                                  Field{"LIMIT", "limit", Shows::number}, Field{"RULE", "rule"}};
+constexpr std::array kUserFields{Field{"USER", "uid", Shows::user},
+                                 Field{"SESSIONS", "sessions", Shows::number},
+                                 Field{"QUEUED", "queued_tasks", Shows::number},
+                                 Field{"BYTES", "queued_bytes", Shows::bytes},
+                                 Field{"SLOTS", "running_slots", Shows::number},
+                                 Field{"STORE", "store_bytes", Shows::bytes}};
+
+/// Who the daemon takes this user for, in words.
+std::string introduce(const json& reply, const std::string& socket) {
+  const auto uid = reply.value("uid", std::uint64_t{0});
+  auto groups = group_name(reply.value("gid", std::uint64_t{0}));
+  for (const auto& gid : reply.value("groups", json::array()))
+    if (const auto name = group_name(gid.get<std::uint64_t>()); gid != reply.value("gid", json())) groups += " " + name;
+  return fmt::format("user {} (uid {}), groups {}\nrole {} on the {}socket {}{}\n", user_name(uid), uid, groups,
+                     reply.value("role", "user"), reply.value("socket", "") == "admin" ? "admin " : "",
+                     printable(socket), reply.value("trusted", false) ? ", pickles are taken" : "");
+}
+
 }  // namespace
+
+Run define_whoami(CLI::App& app) {
+  auto all = std::make_shared<bool>(false);
+  app.add_flag("-a,--all", *all, "What each user has, instead; for operators and admins");
+  return [all](const Invocation& invocation) -> Result<int> {
+    invocation.expect_words(0, 0);
+    const auto client = connect(invocation.globals, Autostart::no);
+    if (!client) return client.error();
+    const auto reply = client->whoami(*all);
+    if (*all) return show_rows(invocation, reply, "users", kUserFields);
+    if (reply && !invocation.globals.json)
+      if (auto printed = print(introduce(*reply, client->server().socket)); !printed) return printed.error();
+    return show_rows(invocation, reply, "quotas", kQuotaFields);
+  };
+}
 
 Run define_ps(CLI::App& app) {
   auto options = std::make_shared<PsOptions>();

@@ -87,6 +87,11 @@ constexpr std::array kCommands{
             "taskpool stats\n"
             "taskpool stats --json | jq .pid",
             Completes::nothing, define_stats},
+    Command{"whoami", "", "Show your role, your quotas, and what you use of them", "",
+            "taskpool whoami\n"
+            "taskpool whoami --all                    # what each user has, for operators\n"
+            "taskpool whoami --json | jq -r .role",
+            Completes::nothing, define_whoami},
     Command{"failures", "", "List failures that nobody collected", "",
             "taskpool failures\n"
             "taskpool failures --limit 10 --json",

@@ -117,5 +117,6 @@ Run define_completion(CLI::App& app);
 Run define_complete(CLI::App& app);
 Run define_help(CLI::App& app);
 Run define_version(CLI::App& app);
+Run define_whoami(CLI::App& app);
 
 }  // namespace taskpool::cli

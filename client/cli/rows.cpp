@@ -1,6 +1,7 @@
 #include "client/cli/rows.hpp"
 
 #include <fmt/format.h>
+#include <grp.h>
 #include <pwd.h>
 
 namespace taskpool::cli {
@@ -50,6 +51,11 @@ std::string table_of(const json& rows, std::span<const Field> fields) {
 std::string user_name(std::uint64_t uid) {
   const auto* const user = ::getpwuid(static_cast<uid_t>(uid));
   return user != nullptr ? user->pw_name : std::to_string(uid);
+}
+
+std::string group_name(std::uint64_t gid) {
+  const auto* const group = ::getgrgid(static_cast<gid_t>(gid));
+  return group != nullptr ? group->gr_name : std::to_string(gid);
 }
 
 Result<int> show_rows(const Invocation& invocation, const Result<json>& reply, const char* key,

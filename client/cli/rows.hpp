@@ -18,6 +18,7 @@ struct Field {
 
 /// The user's name on this host; the number as text where it has none.
 std::string user_name(std::uint64_t uid);
+std::string group_name(std::uint64_t gid);
 
 /// Prints a reply as JSON, or its list `key` as a table.
 Result<int> show_rows(const Invocation& invocation, const Result<nlohmann::json>& reply, const char* key,

@@ -115,7 +115,8 @@ struct Said {
 /// Starts the program in a session of its own, as nobody's child (this program may wait for its children), and returns its
 /// pidfd.
 Result<Fd> spawn(const std::string& program, const std::string& socket, const std::string& log) {
-  const std::array<const char*, 6> arguments{program.c_str(), "--socket", socket.c_str(), "--idle-exit", kIdleExit, nullptr};
+  const std::array<const char*, 8> arguments{program.c_str(), "--socket", socket.c_str(), "--idle-exit",
+                                             kIdleExit,       "--audit",  "none",         nullptr};
   auto variables = daemon_environment();
   std::array<int, 2> ends;
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error("pipe");

@@ -221,6 +221,11 @@ Result<nlohmann::json> Client::workers(const std::string& pool) const {
 }
 Result<nlohmann::json> Client::pools() const { return ask(*session_, Op::pools, {}, true); }
 Result<nlohmann::json> Client::stats() const { return ask(*session_, Op::stats, {}, true); }
+Result<nlohmann::json> Client::whoami(bool all) const {
+  Whoami whoami;
+  whoami.all = all;
+  return ask(*session_, Op::whoami, encode(whoami), true);
+}
 Result<nlohmann::json> Client::functions(const std::string& pool) const {
   return ask(*session_, Op::functions, pool_head(pool), true);
 }

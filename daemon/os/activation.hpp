@@ -14,9 +14,14 @@ struct PassedSocket {
   std::string path;
 };
 
-/// Takes over the socket that started this process, sd_listen_fds(3); nothing if it was started otherwise. Call it once, before any
-/// thread or child: it removes the variables that tell of the socket. Errors: `bad_argument` when more than one descriptor was passed,
-/// or one that is not a listening Unix stream socket with a path; `system`.
-Result<std::optional<PassedSocket>> take_passed_socket();
+struct PassedSockets {
+  std::optional<PassedSocket> clients;
+  std::optional<PassedSocket> admin;  ///< The one whose name is "admin" (FileDescriptorName= of its unit).
+};
+
+/// Takes over the sockets that started this process, sd_listen_fds(3); none if it was started otherwise. Call it once,
+/// before any thread or child: it removes the variables that tell of them. Errors: `bad_argument` when more than one of
+/// a kind was passed, or one that is not a listening Unix stream socket with a path; `system`.
+Result<PassedSockets> take_passed_sockets();
 
 }  // namespace taskpool::os

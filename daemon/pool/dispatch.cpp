@@ -87,13 +87,13 @@ void Pool::give_all() {
       cancel(job, false, Errc::permission_denied);
       continue;
     }
-    if (const auto* last = std::exchange(last_turn_, turn); last != turn && last != nullptr)
-      shared_until_ = services_.turn.now() + kSharedFor;
-    auto choice = choose(job);
-    if (choice.worker == nullptr && is_full(job)) {
+    if (is_full(job) && choose(job).worker == nullptr) {
       queue_.hold(job.uid);  // until the next time that work is given out
       continue;
     }
+    if (const auto* last = std::exchange(last_turn_, turn); last != turn && last != nullptr)
+      shared_until_ = services_.turn.now() + kSharedFor;
+    auto choice = choose(job);
     if (choice.worker == nullptr && preempt(*turn)) choice = choose(job);  // the place is this turn's, whoever is first now
     if (choice.worker == nullptr) return;
     const auto cost = job.estimate().per_item().count();

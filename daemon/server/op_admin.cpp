@@ -2,7 +2,8 @@
 #include "daemon/server/session.hpp"
 #include "proto/codec.hpp"
 
-/// Requests about the daemon and this session's memory: `stats`, `reload`, `drain`, `shutdown`, `ping`, `arena_open`, `arena_release`.
+/// Requests about the daemon, who asks, and this session's memory: `stats`, `whoami`, `reload`, `drain`, `shutdown`,
+/// `ping`, `arena_open`, `arena_release`.
 namespace taskpool::server {
 
 Result<void> Session::stats(const FrameView& frame) {
@@ -15,10 +16,44 @@ Result<void> Session::ping(const FrameView& frame) {
   return boost::system::in_place_value;
 }
 
+Result<void> Session::whoami(const FrameView& frame) {
+  const auto wanted = decode<Whoami>(frame.head);
+  if (!wanted) return wanted.error();
+  const auto& usage = *quota_->user;
+  auto quotas = nlohmann::json::array();
+  const auto add = [&](const char* name, const Bound& bound, std::uint64_t used) {
+    auto& row = quotas.emplace_back(nlohmann::json{{"name", name}, {"used", used}});
+    if (bound.most != queue::kNoLimit) row["limit"] = bound.most;
+    if (!bound.rule.empty()) row["rule"] = bound.rule;
+  };
+  add("sessions", bounds_.sessions, usage.sessions);
+  add("queued_tasks", bounds_.queued_tasks, usage.queued_tasks);
+  add("queued_bytes", bounds_.queued_bytes, usage.queued_bytes);
+  add("running_slots", bounds_.running_slots, usage.slots);
+  add("store_bytes", bounds_.store_bytes, core_.store.used_bytes(who_.uid));
+  nlohmann::json body{{"uid", who_.uid},
+                      {"gid", who_.gid},
+                      {"groups", who_.groups},
+                      {"session", number_},
+                      {"role", name(core_.permissions.role_at(door_, who_))},
+                      {"socket", door_ == Door::admin ? "admin" : "clients"},
+                      {"trusted", core_.permissions.is_trusted(who_.uid)},
+                      {"quotas", std::move(quotas)}};
+  if (wanted->all) {
+    if (const auto allowed = may(Right::others_tasks, "seeing what others have"); !allowed) return allowed.error();
+    body["users"] = users(core_);
+  }
+  reply(frame.prefix.request, body);
+  return boost::system::in_place_value;
+}
+
 Result<void> Session::reload(const FrameView& frame) {
   if (const auto allowed = may(Right::reload, "reload"); !allowed) return allowed.error();
-  log_request(frame.prefix.op, {});
-  core_.admin.reload([to = later(), request = frame.prefix.request](const std::string& error, const ConfigChanges& changes) {
+  core_.admin.reload([to = later(), request = frame.prefix.request, author = author(), &config = core_.config](
+                         const std::string& error, const ConfigChanges& changes) {
+    if (is_audited(config))
+      server::audit(author, Op::reload, {},
+                    error.empty() ? Result<void>{} : Result<void>{fail(Errc::start_failed, error)});
     to([&](Session& session) {
       if (!error.empty()) return session.reply_error(request, fail(Errc::start_failed, error));
       session.reply(request, {{"changed", changes.changed}, {"needs_restart", changes.needs_restart}});
@@ -31,7 +66,7 @@ Result<void> Session::drain(const FrameView& frame) {
   if (const auto allowed = may(Right::drain, "drain"); !allowed) return allowed.error();
   const auto drain = decode<Drain>(frame.head);
   if (!drain) return drain.error();
-  log_request(frame.prefix.op, {});
+  audit(frame.prefix.op, {});
   core_.admin.drain(std::chrono::milliseconds{drain->timeout_ms}, [to = later(), request = frame.prefix.request](bool drained) {
     to([&](Session& session) {
       if (drained) return session.reply(request, nlohmann::json::object());
@@ -45,7 +80,7 @@ Result<void> Session::shutdown(const FrameView& frame) {
   if (const auto allowed = may(Right::shutdown, "shutdown"); !allowed) return allowed.error();
   const auto shutdown = decode<Shutdown>(frame.head);
   if (!shutdown) return shutdown.error();
-  log_request(frame.prefix.op, {});
+  audit(frame.prefix.op, {{"force", shutdown->force ? "true" : "false"}});
   reply(frame.prefix.request, nlohmann::json::object());
   core_.admin.shutdown(shutdown->force);
   return boost::system::in_place_value;

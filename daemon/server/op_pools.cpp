@@ -105,6 +105,7 @@ Result<void> Session::pool_open(const FrameView& frame, std::vector<os::UniqueFd
     config.modules = core_.config.pools.front().modules;
   auto pool = core_.pools.open(std::move(config), {number_, who_.uid}, std::move(worker_fds));
   if (!pool) return pool.error();
+  audit(frame.prefix.op, {{"pool", (*pool)->name()}, {"runtime", (*pool)->config().runtime}});
   const auto answer = [to = later(), request = frame.prefix.request, name = (*pool)->name()](const std::string& error) {
     to([&](Session& session) {
       if (error.empty()) return session.reply(request, {{"pool", name}});
@@ -128,6 +129,7 @@ Result<void> Session::pool_close(const FrameView& frame) {
   if (!pool) return pool.error();
   if ((*pool)->owner_session() == 0)
     return fail(Errc::permission_denied, "pool '" + (*pool)->name() + "' is the config's: it ends with a reload");
+  audit(frame.prefix.op, {{"pool", (*pool)->name()}});
   (*pool)->close(wanted->terminate, [to = later(), request = frame.prefix.request] {
     to([&](Session& session) { session.reply(request, nlohmann::json::object()); });
   });
@@ -140,7 +142,7 @@ Result<void> Session::pool_resize(const FrameView& frame) {
   if (!wanted) return wanted.error();
   const auto pool = find_pool(wanted->pool, true);
   if (!pool) return pool.error();
-  log_request(frame.prefix.op, (*pool)->name());
+  audit(frame.prefix.op, {{"pool", (*pool)->name()}, {"workers", wanted->workers}});
   (*pool)->resize(wanted->workers);
   reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"workers", wanted->workers}});
   return boost::system::in_place_value;
@@ -149,7 +151,7 @@ Result<void> Session::pool_resize(const FrameView& frame) {
 Result<void> Session::pool_pause(const FrameView& frame) {
   const auto pool = pool_to_change(frame);
   if (!pool) return pool.error();
-  log_request(frame.prefix.op, (*pool)->name());
+  audit(frame.prefix.op, {{"pool", (*pool)->name()}});
   (*pool)->set_paused(true);
   reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"paused", true}});
   return boost::system::in_place_value;
@@ -158,7 +160,7 @@ Result<void> Session::pool_pause(const FrameView& frame) {
 Result<void> Session::pool_resume(const FrameView& frame) {
   const auto pool = pool_to_change(frame);
   if (!pool) return pool.error();
-  log_request(frame.prefix.op, (*pool)->name());
+  audit(frame.prefix.op, {{"pool", (*pool)->name()}});
   (*pool)->set_paused(false);
   reply(frame.prefix.request, {{"pool", (*pool)->name()}, {"paused", false}});
   return boost::system::in_place_value;

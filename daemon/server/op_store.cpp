@@ -32,6 +32,10 @@ Result<void> Session::object_open(const FrameView& frame) {
   if (!opened) return opened.error();
   const auto& object = *opened->object;
   auto& domain = object.home->domain();
+  if (opened->created && is_audited(core_.config, object.name.empty()))
+    audit(
+        frame.prefix.op,
+        {{"object", store::object_text(domain.key(), object.id)}, {"type", name(object.type)}, {"name", object.name}});
   nlohmann::json body{{"object", store::object_text(domain.key(), object.id)},
                       {"id", static_cast<std::uint64_t>(object.id)},
                       {"type", name(object.type)},
@@ -61,6 +65,8 @@ Result<void> Session::buffer_open(const FrameView& frame) {
   }
   const auto opened = core_.store.open_buffer(*this, frame.prefix.target, *head);
   if (!opened) return opened.error();
+  if (opened->created && is_audited(core_.config, head->name.empty()))
+    audit(frame.prefix.op, {{"name", head->name}, {"bytes", opened->bytes}});
   const int fd = opened->memory->fd();
   reply_with(frame.prefix.request, {{"bytes", opened->bytes}, {"created", opened->created}}, std::span{&fd, 1});
   return boost::system::in_place_value;
@@ -127,6 +133,12 @@ Result<ArenaRef> Session::place(std::span<const std::byte> value) {
 }
 
 void Session::take_back(const ArenaRef& place) { (void)core_.arenas.release_down(number_, place); }
+
+void Session::removed(const store::Object& object) {
+  if (!is_audited(core_.config, object.name.empty())) return;
+  const auto id = store::object_text(object.home->domain().key(), object.id);
+  audit(Op::object_delete, {{"object", id}, {"type", name(object.type)}, {"name", object.name}});
+}
 
 std::span<const std::byte> Session::find_up(const ArenaRef& place) const {
   return core_.arenas.bytes(number_, false, place);

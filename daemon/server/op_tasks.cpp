@@ -32,7 +32,9 @@ Result<void> Session::cancel(const FrameView& frame) {
   if (!cancel->task.empty()) {
     const auto job = find_task(cancel->task);
     if (!job) return job.error();
+    const auto owner = (*job)->uid;
     reached = cancel_job(**job, cancel->force);
+    audit(frame.prefix.op, {{"task", cancel->task}, {"owner", owner}, {"cancelled", reached}});
   } else {
     if (!cancel->request) return fail(Errc::bad_message, "request: missing, and so is task");
     const auto job = std::find_if(jobs_.begin(), jobs_.end(),
@@ -41,6 +43,7 @@ Result<void> Session::cancel(const FrameView& frame) {
       reached = cancel_job(*job, cancel->force);
     else
       reached = core_.store.cancel(*this, *cancel->request) ? 1 : 0;
+    if (is_audited(core_.config, true)) audit(frame.prefix.op, {{"request", *cancel->request}, {"cancelled", reached}});
   }
   reply(frame.prefix.request, {{"cancelled", reached}});
   return boost::system::in_place_value;

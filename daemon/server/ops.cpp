@@ -6,10 +6,11 @@ namespace taskpool::server {
 
 namespace {
 
-constexpr std::array kOps{  // op, handler, has_fields
+constexpr std::array kOps{
+    // op, handler, has_fields, changes
     OpRow{Op::prepare, &Session::prepare},
     OpRow{Op::forget, &Session::forget, false},
-    OpRow{Op::cancel, &Session::cancel},
+    OpRow{Op::cancel, &Session::cancel, true, true},
     OpRow{Op::wait, &Session::wait},
     OpRow{Op::fetch, &Session::fetch},
     OpRow{Op::ps, &Session::ps},
@@ -18,14 +19,15 @@ constexpr std::array kOps{  // op, handler, has_fields
     OpRow{Op::stats, &Session::stats, false},
     OpRow{Op::functions, &Session::functions},
     OpRow{Op::failures, &Session::failures},
-    OpRow{Op::pool_close, &Session::pool_close},
-    OpRow{Op::pool_resize, &Session::pool_resize},
-    OpRow{Op::pool_pause, &Session::pool_pause},
-    OpRow{Op::pool_resume, &Session::pool_resume},
-    OpRow{Op::reload, &Session::reload, false},
-    OpRow{Op::drain, &Session::drain},
-    OpRow{Op::shutdown, &Session::shutdown},
+    OpRow{Op::pool_close, &Session::pool_close, true, true},
+    OpRow{Op::pool_resize, &Session::pool_resize, true, true},
+    OpRow{Op::pool_pause, &Session::pool_pause, true, true},
+    OpRow{Op::pool_resume, &Session::pool_resume, true, true},
+    OpRow{Op::reload, &Session::reload, false, true},
+    OpRow{Op::drain, &Session::drain, true, true},
+    OpRow{Op::shutdown, &Session::shutdown, true, true},
     OpRow{Op::ping, &Session::ping, false},
+    OpRow{Op::whoami, &Session::whoami},
     OpRow{Op::arena_open, &Session::arena_open},
     OpRow{Op::arena_release, &Session::arena_release, false},
     OpRow{Op::nested_wait, &Session::nested_wait, false},

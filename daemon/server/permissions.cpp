@@ -68,6 +68,7 @@ Result<Members> resolve(std::string_view key, const std::vector<std::string>& na
 Result<Permissions> Permissions::make(const Config& config, std::uint32_t daemon_uid, const Lookups& lookups) {
   Permissions made;
   made.daemon_uid_ = daemon_uid;
+  made.only_at_admin_door_ = config.admin_requests == "admin_socket";
   auto operators = resolve("operators", config.operators, lookups);
   if (!operators) return operators.error();
   auto admins = resolve("admins", config.admins, lookups);
@@ -116,10 +117,21 @@ Bounds Permissions::bounds_of(const Identity& who) const {
           bound(&QuotaConfig::store_bytes, "store_bytes")};
 }
 
-Result<void> Permissions::check(Right right, std::string_view what, const Identity& who) const {
+Role Permissions::role_at(Door door, const Identity& who) const {
+  return only_at_admin_door_ && door == Door::clients ? Role::user : role_of(who);
+}
+
+Result<void> Permissions::check(Right right, std::string_view what, const Identity& who, Door door) const {
   const auto has = role_of(who);
   const auto needs = needed(right);
-  if (has >= needs) return boost::system::in_place_value;
+  // Whose code may run does not depend on the door: that would only keep admins from using pools of their own.
+  if ((right == Right::load_code ? has : role_at(door, who)) >= needs) return boost::system::in_place_value;
+  if (has >= needs)
+    return fail(
+        Errc::permission_denied,
+        fmt::format(
+            "{} is for the admin socket only (`admin_requests = \"admin_socket\"`); user {} has the role '{}' there",
+            what, who.uid, name(has)));
   return fail(Errc::permission_denied,
               fmt::format("{} is {}; user {} has the role '{}'", what, who_has(needs), who.uid, name(has)));
 }

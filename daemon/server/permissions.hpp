@@ -54,6 +54,9 @@ constexpr Role needed(Right right) {
 }
 static_assert(needed(Right::drain) == Role::operate && needed(Right::reload) == Role::admin);
 
+/// The socket that a client came in by.
+enum class Door : std::uint8_t { clients, admin };
+
 /// How names become numbers; the operating system's look-ups, but for tests.
 struct Lookups {
   std::function<std::optional<std::uint32_t>(const std::string&)> user;
@@ -98,14 +101,18 @@ class Permissions {
   /// Root and the daemon's own user: whose code runs where it has a say already. Not a matter of the configuration.
   bool is_trusted(std::uint32_t uid) const { return uid == 0 || uid == daemon_uid_; }
   Role role_of(const Identity& who) const;
-  /// Whether `who` may ask for `what`, which takes `right`. Error: `permission_denied`, which names the rule.
-  Result<void> check(Right right, std::string_view what, const Identity& who) const;
+  /// The role that he may use there.
+  Role role_at(Door door, const Identity& who) const;
+  /// Whether `who`, who came in by `door`, may ask for `what`, which takes `right`. Error: `permission_denied`, which
+  /// names the rule.
+  Result<void> check(Right right, std::string_view what, const Identity& who, Door door) const;
   /// A limit of the table with his name; else the largest of his groups'; else that of `default`. For root and the
   /// daemon's user only the first.
   Bounds bounds_of(const Identity& who) const;
 
  private:
   std::uint32_t daemon_uid_ = 0;
+  bool only_at_admin_door_ = false;  ///< Roles count there alone.
   Members operators_;
   Members admins_;
   struct Quota {

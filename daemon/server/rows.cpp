@@ -137,6 +137,18 @@ Json pool_row(const Core&, pool::Pool& pool) {
   return row;
 }
 
+Json users(const Core& core) {
+  Json rows = Json::array();
+  for (const auto& [uid, usage] : core.users.all())
+    rows.push_back({{"uid", uid},
+                    {"sessions", usage->sessions},
+                    {"queued_tasks", usage->queued_tasks},
+                    {"queued_bytes", usage->queued_bytes},
+                    {"running_slots", usage->slots},
+                    {"store_bytes", core.store.used_bytes(uid)}});
+  return rows;
+}
+
 Json stats(const Core& core) {
   auto& metrics = core.metrics;
   metrics.jobs_known = core.jobs.size();

@@ -17,5 +17,7 @@ Json worker_row(const Core& core, const pool::Pool& pool, const pool::Worker& wo
                 std::optional<std::uint32_t> only_of);
 Json pool_row(const Core& core, pool::Pool& pool);
 Json stats(const Core& core);
+/// What each user has who has anything.
+Json users(const Core& core);
 
 }  // namespace taskpool::server

@@ -16,6 +16,8 @@ namespace taskpool::server {
 namespace {
 /// How long to accept nobody after the system had no descriptor or memory for a client.
 constexpr std::chrono::milliseconds kPauseAfterFailure{100};
+/// Connections beyond max_sessions that the admin socket takes, so that somebody can look what the others do.
+constexpr std::size_t kAdminReserve = 16;
 /// Failures that follow each other within this are logged once: each client that leaves makes room for one more, and no other.
 constexpr std::chrono::seconds kSameEpisode{10};
 
@@ -31,49 +33,52 @@ void refuse(int socket, const std::string& why) {
 
 }  // namespace
 
-Server::Server(Core& core) : core_{core}, pause_{core.turn.io()} {}
+Server::Server(Core& core) : core_{core} {}
 Server::~Server() = default;
 
-void Server::serve(int listening) {
-  listening_ = std::make_unique<boost::asio::posix::stream_descriptor>(core_.turn.io(),
-                                                                       ::fcntl(listening, F_DUPFD_CLOEXEC, 0));
-  wire::spawn(core_.turn.io(), accept(), [](const std::string& error) {
+void Server::serve(int listening, Door door) {
+  auto& io = core_.turn.io();
+  auto& entrance = entrances_.emplace_back(
+      Entrance{door, boost::asio::posix::stream_descriptor{io, ::fcntl(listening, F_DUPFD_CLOEXEC, 0)},
+               boost::asio::steady_timer{io}});
+  wire::spawn(io, accept(entrance), [](const std::string& error) {
     if (!error.empty()) log::error("bug", {{"what", "accept"}, {"error", error}});
   });
 }
 
-boost::asio::awaitable<void> Server::accept() {
+boost::asio::awaitable<void> Server::accept(Entrance& entrance) {
   while (!stopped_) {
     const auto [error] =
-        co_await listening_->async_wait(boost::asio::posix::descriptor_base::wait_read, wire::kTuple);
+        co_await entrance.listening.async_wait(boost::asio::posix::descriptor_base::wait_read, wire::kTuple);
     if (error) co_return;
-    if (accept_once()) continue;
-    pause_.expires_after(kPauseAfterFailure);
-    co_await pause_.async_wait(wire::kTuple);
+    if (accept_once(entrance)) continue;
+    entrance.pause.expires_after(kPauseAfterFailure);
+    co_await entrance.pause.async_wait(wire::kTuple);
   }
 }
 
-bool Server::accept_once() {
-  os::UniqueFd socket{::accept4(listening_->native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+bool Server::accept_once(Entrance& entrance) {
+  os::UniqueFd socket{::accept4(entrance.listening.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
   if (!socket) {
     if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return true;
     const auto failure = errno_error("accept");
     const auto now = core_.turn.now();
-    if (now - std::exchange(failed_at_, now) > kSameEpisode)
+    if (now - std::exchange(entrance.failed_at, now) > kSameEpisode)
       log::error("accept", {{"error", failure.detail}, {"retrying_every_ms", kPauseAfterFailure.count()}});
     return false;
   }
-  if (sessions_.size() >= core_.config.max_sessions) {
+  const auto most = core_.config.max_sessions + (entrance.door == Door::admin ? kAdminReserve : 0);
+  if (sessions_.size() >= most) {
     ++core_.metrics.sessions_refused;
     refuse(socket.get(), fmt::format("max_sessions: {} are connected", sessions_.size()));
     log::warning("session_refused", {{"max_sessions", core_.config.max_sessions}});
     return true;
   }
-  open(std::move(socket));
+  open(std::move(socket), entrance.door);
   return true;
 }
 
-void Server::open(os::UniqueFd socket) {
+void Server::open(os::UniqueFd socket, Door door) {
   const auto peer = os::peer_credentials(socket.get());
   if (!peer) {
     log::error("peer_credentials", {{"error", peer.error().detail}});
@@ -91,7 +96,7 @@ void Server::open(os::UniqueFd socket) {
   const auto number = last_session_;
   // Without one (the process has ended already, or is in another namespace) the end of the socket is all there is.
   auto owner = os::peer_pidfd(socket.get());
-  auto session = std::make_unique<Session>(core_, std::move(socket), who, peer->pid,
+  auto session = std::make_unique<Session>(core_, std::move(socket), who, door, peer->pid,
                                            owner ? std::move(*owner) : os::UniqueFd{}, number);
   auto& running = *session;
   sessions_.emplace(number, std::move(session));
@@ -111,8 +116,10 @@ void Server::open(os::UniqueFd socket) {
 void Server::stop_accepting() {
   stopped_ = true;
   boost::system::error_code ignored;
-  if (listening_) listening_->cancel(ignored);
-  pause_.cancel();
+  for (auto& entrance : entrances_) {
+    entrance.listening.cancel(ignored);
+    entrance.pause.cancel();
+  }
 }
 
 void Server::update_bounds() {

@@ -4,6 +4,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <unordered_map>
 
@@ -18,7 +19,7 @@ class Server {
   ~Server();
 
   /// Accepts from a listening socket until stop(). Survives running out of descriptors: tries again a little later.
-  void serve(int listening);
+  void serve(int listening, Door door);
   /// Accepts nobody any more; sessions go on.
   void stop_accepting();
   /// Ends every session.
@@ -30,16 +31,22 @@ class Server {
   std::function<void()> on_ended;
 
  private:
-  boost::asio::awaitable<void> accept();
-  bool accept_once();
-  void open(os::UniqueFd socket);
+  /// A listening socket.
+  struct Entrance {
+    Door door;
+    boost::asio::posix::stream_descriptor listening;
+    boost::asio::steady_timer pause;
+    std::chrono::steady_clock::time_point failed_at{};  ///< When accept() failed last.
+  };
+
+  boost::asio::awaitable<void> accept(Entrance& entrance);
+  bool accept_once(Entrance& entrance);
+  void open(os::UniqueFd socket, Door door);
 
   Core& core_;
   std::unordered_map<std::uint32_t, std::unique_ptr<Session>> sessions_;
   std::uint32_t last_session_ = 0;
-  std::unique_ptr<boost::asio::posix::stream_descriptor> listening_;
-  boost::asio::steady_timer pause_;
-  std::chrono::steady_clock::time_point failed_at_{};  ///< When accept() failed last.
+  std::list<Entrance> entrances_;
   bool stopped_ = false;
 };
 

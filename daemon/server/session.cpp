@@ -15,9 +15,11 @@
 
 namespace taskpool::server {
 
-Session::Session(Core& core, os::UniqueFd socket, Identity who, pid_t pid, os::UniqueFd owner, std::uint32_t number)
+Session::Session(Core& core, os::UniqueFd socket, Identity who, Door door, pid_t pid, os::UniqueFd owner,
+                 std::uint32_t number)
     : core_{core},
       who_{std::move(who)},
+      door_{door},
       number_{number},
       channel_{core.turn, std::move(socket)},
       owner_{core.turn.io()},
@@ -53,11 +55,19 @@ void Session::update_bounds() {
 }
 
 Result<void> Session::may(Right right, std::string_view what) const {
-  return core_.permissions.check(right, what, who_);
+  return core_.permissions.check(right, what, who_, door_);
 }
 
-void Session::log_request(Op op, const std::string& pool) const {
-  log::info("requested", {{"op", taskpool::name(op)}, {"pool", pool}, {"session", number_}, {"uid", who_.uid}});
+void Session::audit(Op op, std::vector<log::Field> about) const {
+  if (is_audited(core_.config)) server::audit(author(), op, std::move(about), boost::system::in_place_value);
+}
+
+void Session::refuse(const FrameView& frame, const Error& error) {
+  ++core_.metrics.requests_refused;
+  reply_error(frame.prefix.request, error);
+  const auto* const row = find_op(frame.prefix.op);
+  const bool is_change = error.errc() == Errc::permission_denied || (row != nullptr && row->changes);
+  if (is_audited(core_.config, !is_change)) server::audit(author(), frame.prefix.op, about_of(frame.head), error);
 }
 
 void Session::watch_owner() {
@@ -126,10 +136,7 @@ Result<void> Session::on_frame(const FrameView& frame, std::vector<os::UniqueFd>
       if (done) done = (this->*row->handler)(frame);
     }
   }
-  if (!done) {
-    ++core_.metrics.requests_refused;
-    reply_error(frame.prefix.request, done.error());
-  }
+  if (!done) refuse(frame, done.error());
   return boost::system::in_place_value;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "daemon/os/fd_passing.hpp"
+#include "daemon/server/audit.hpp"
 #include "daemon/server/core.hpp"
 #include "daemon/server/permissions.hpp"
 #include "daemon/store/objects.hpp"
@@ -33,7 +34,8 @@ struct Binding {
 class Session : public wire::FrameSink, public queue::Listener, public store::Client {
  public:
   /// `owner`: a pidfd of the process that connected, or empty.
-  Session(Core& core, os::UniqueFd socket, Identity who, pid_t pid, os::UniqueFd owner, std::uint32_t number);
+  Session(Core& core, os::UniqueFd socket, Identity who, Door door, pid_t pid, os::UniqueFd owner,
+          std::uint32_t number);
   ~Session() override;
 
   /// Greets, then serves until the connection ends; then cancels and releases what is left.
@@ -49,8 +51,10 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   Result<void> may(Right right, std::string_view what) const;
   /// Whether he handles everybody's tasks, not only his own.
   bool sees_others() const { return may(Right::others_tasks, {}).has_value(); }
-  /// Logs a request that changes what others see, so that a paused pool or an emptied daemon can be traced to who asked for it.
-  void log_request(Op op, const std::string& pool) const;
+  /// Who this is, for the audit.
+  Author author() const { return {who_.uid, static_cast<pid_t>(state.pid), number_}; }
+  /// Writes the line of a request that was done.
+  void audit(Op op, std::vector<log::Field> about) const;
   wire::Channel& channel() { return channel_; }
 
   // Replies
@@ -86,6 +90,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   Result<void> drain(const FrameView& frame);
   Result<void> shutdown(const FrameView& frame);
   Result<void> ping(const FrameView& frame);
+  Result<void> whoami(const FrameView& frame);
   Result<void> arena_open(const FrameView& frame);
   Result<void> arena_release(const FrameView& frame);
   Result<void> nested_wait(const FrameView& frame);
@@ -106,6 +111,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   bool tell(std::uint64_t request, std::uint32_t kind, std::uint64_t version, std::span<const std::byte> key) override;
   Result<ArenaRef> place(std::span<const std::byte> value) override;
   void take_back(const ArenaRef& place) override;
+  void removed(const store::Object& object) override;
   std::span<const std::byte> find_up(const ArenaRef& place) const override;
   bool is_member(std::uint32_t gid) const override;
 
@@ -121,6 +127,8 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
 
  private:
   Result<void> greet(const FrameView& frame);
+  /// Replies to a request that was refused, and writes the line that it is to have.
+  void refuse(const FrameView& frame, const Error& error);
   /// Ends the session when its process does: a child of that one may have inherited the socket.
   void watch_owner();
   void release_everything();
@@ -149,6 +157,8 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   void add_items(queue::Job& job, const FrameView& frame, Moved moved);
   Result<std::uint32_t> depth() const;
   bool join(const Binding& binding, std::uint64_t request);
+  /// Writes the line of a job that was accepted, if it is to have one.
+  void audit_job(const queue::Job& job, std::uint32_t items) const;
   /// Tells what a client hears of a job at its acceptance: its name if it is detached or announced.
   void acknowledge(queue::Job& job);
   void send_done(const queue::Job& job, std::uint64_t request);
@@ -166,6 +176,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
 
   Core& core_;
   Identity who_;
+  Door door_;
   std::uint32_t number_;
   std::string token_;
   wire::Channel channel_;

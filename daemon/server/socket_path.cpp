@@ -28,44 +28,48 @@ Result<os::UniqueFd> take_lock(const std::string& path) {
   return errno_error("lock '" + path + ".lock'");
 }
 
-Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
+Result<void> remove_stale(std::string_view key, const std::string& path, const sockaddr_un& address) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) {
     if (errno == ENOENT) return boost::system::in_place_value;
     return errno_error("socket '" + path + "'");
   }
-  if (!S_ISSOCK(status.st_mode)) return fail(Errc::bad_argument, "socket: '" + path + "' exists and is not a socket");
+  if (!S_ISSOCK(status.st_mode))
+    return fail(Errc::bad_argument, fmt::format("{}: '{}' exists and is not a socket", key, path));
   const os::UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!probe) return errno_error("socket");
   if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN)
-    return fail(Errc::already_running, "socket: somebody listens on '" + path + "'");
+    return fail(Errc::already_running, fmt::format("{}: somebody listens on '{}'", key, path));
   if (errno != ECONNREFUSED) return errno_error("socket '" + path + "'");
   if (::unlink(path.c_str()) != 0) return errno_error("remove the stale socket '" + path + "'");
   return boost::system::in_place_value;
 }
 
-Result<void> set_access(const std::string& path, mode_t mode, const std::string& group) {
+Result<void> set_access(std::string_view key, const std::string& path, mode_t mode, const std::string& group) {
   if (!group.empty()) {
     const auto gid = os::find_group(group);
-    if (!gid) return fail(Errc::bad_argument, "socket_group: there is no group '" + group + "'");
-    if (::lchown(path.c_str(), static_cast<uid_t>(-1), *gid) != 0) return errno_error("socket_group '" + group + "'");
+    if (!gid) return fail(Errc::bad_argument, fmt::format("{}_group: there is no group '{}'", key, group));
+    if (::lchown(path.c_str(), static_cast<uid_t>(-1), *gid) != 0)
+      return errno_error(fmt::format("{}_group '{}'", key, group));
   }
-  if (::chmod(path.c_str(), mode) != 0) return errno_error("socket_mode of '" + path + "'");
+  if (::chmod(path.c_str(), mode) != 0) return errno_error(fmt::format("{}_mode of '{}'", key, path));
   return boost::system::in_place_value;
 }
 
 }  // namespace
 
-Result<SocketPath> SocketPath::listen(const std::string& path, mode_t mode, const std::string& group) {
+Result<SocketPath> SocketPath::listen(std::string_view key, const std::string& path, mode_t mode,
+                                      const std::string& group) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return fail(Errc::bad_argument, fmt::format("socket: '{}' is longer than {} bytes", path, sizeof address.sun_path - 1));
+    return fail(Errc::bad_argument,
+                fmt::format("{}: '{}' is longer than {} bytes", key, path, sizeof address.sun_path - 1));
   std::memcpy(address.sun_path, path.c_str(), path.size());
 
   auto lock = take_lock(path);
   if (!lock) return lock.error();
-  if (const auto removed = remove_stale(path, address); !removed) return removed.error();
+  if (const auto removed = remove_stale(key, path, address); !removed) return removed.error();
 
   os::UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!socket) return errno_error("socket");
@@ -75,7 +79,7 @@ Result<SocketPath> SocketPath::listen(const std::string& path, mode_t mode, cons
   ::umask(before);
   if (bound != 0) return errno_error("socket '" + path + "'", why);
   SocketPath made{path, std::move(socket), std::move(*lock), true};
-  if (const auto set = set_access(path, mode, group); !set) return set.error();
+  if (const auto set = set_access(key, path, mode, group); !set) return set.error();
   if (::listen(made.fd(), kBacklog) != 0) return errno_error("listen on '" + path + "'");
   return made;
 }

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <string_view>
 
 #include "daemon/os/activation.hpp"
 #include "daemon/os/unique_fd.hpp"
@@ -14,9 +15,11 @@ namespace taskpool::server {
 /// removed, unless the service manager owns it.
 class SocketPath {
  public:
-  /// Listens on `path`. A stale socket, left by a daemon that was killed, is removed once the lock beside it was taken and a
-  /// connection was refused. Errors: `already_running`; `system`; `bad_argument` (the path is too long, or is not a socket).
-  static Result<SocketPath> listen(const std::string& path, mode_t mode, const std::string& group);
+  /// Listens on `path`. A stale socket, left by a daemon that was killed, is removed once the lock beside it was taken
+  /// and a connection was refused. Errors: `already_running`; `system`; `bad_argument` (the path is too long, or is not
+  /// a socket). Errors call it `key`: "socket" or "admin_socket".
+  static Result<SocketPath> listen(std::string_view key, const std::string& path, mode_t mode,
+                                   const std::string& group);
   /// Serves a socket that the service manager listens on. Its path, mode and group stay as they are, also at the end: clients that come
   /// then wait for the next daemon. Errors: `already_running`; `system`.
   static Result<SocketPath> adopt(os::PassedSocket passed);

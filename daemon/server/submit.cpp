@@ -241,6 +241,18 @@ void Session::answer_at_end(queue::Job& job, std::uint64_t request) {
   });
 }
 
+void Session::audit_job(const queue::Job& job, std::uint32_t items) const {
+  const auto& call = job.call->call;
+  const bool minor = !job.is_map && !call.detached && call.idempotency_key.empty();
+  if (!is_audited(core_.config, minor)) return;
+  std::vector<log::Field> about{
+      {"task", core_.jobs.text(job.id)}, {"pool", job.pool->name()}, {"function", call.function}};
+  if (!call.name.empty()) about.emplace_back("name", call.name);
+  if (items > 0) about.emplace_back("items", items);
+  if (call.detached) about.emplace_back("detached", "true");
+  audit(job.is_map ? Op::map : Op::apply, std::move(about));
+}
+
 void Session::acknowledge(queue::Job& job) {
   const auto& call = job.call->call;
   if (call.detached)
@@ -274,6 +286,7 @@ Result<void> Session::apply(const FrameView& frame) {
   auto& job = **opened;
   add_items(job, frame, std::move(*moved));
   (*binding)->pool->queue().end_input(job);
+  audit_job(job, 0);
   acknowledge(job);
   core_.turn.end_later();
   return boost::system::in_place_value;
@@ -297,6 +310,7 @@ Result<void> Session::map(const FrameView& frame) {
   if (!opened) return opened.error();
   auto& job = **opened;
   open_maps_.emplace(request, OpenMap{job.id});
+  audit_job(job, (frame.prefix.flags & kLast) != 0 ? frame.prefix.count : 0);  // else nobody knows yet how many
   acknowledge(job);
   return input(frame);
 }

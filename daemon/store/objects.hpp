@@ -124,6 +124,8 @@ class Client {
   /// A value too large for a frame goes into the session's down arena. Error: `out_of_space`.
   virtual Result<ArenaRef> place(std::span<const std::byte> value) = 0;
   virtual void take_back(const ArenaRef& place) = 0;
+  /// The object that it asked to delete is gone.
+  virtual void removed(const Object&) {}
   /// The bytes of a place in the up arena; empty: there is none. The client may change them at any time.
   virtual std::span<const std::byte> find_up(const ArenaRef& place) const = 0;
   virtual bool is_member(std::uint32_t gid) const = 0;

@@ -143,6 +143,11 @@ void Store::bound(std::uint32_t uid, std::uint64_t bytes, const std::string& rul
     known->second->domain().bound(bytes, rule);
 }
 
+std::uint64_t Store::used_bytes(std::uint32_t uid) const {
+  const auto known = homes_.find(DomainKey{false, uid});
+  return known == homes_.end() ? 0 : known->second->writer().usage().used_bytes;
+}
+
 void Store::leave() {
   freeze();
   if (lock_.get() < 0) return;

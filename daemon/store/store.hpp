@@ -37,6 +37,8 @@ class Store {
 
   /// The user's own part, and his buffers, may take so much; `rule` is what says so.
   void bound(std::uint32_t uid, std::uint64_t bytes, const std::string& rule);
+  /// What of that is used: of the user's own part, without buffers.
+  std::uint64_t used_bytes(std::uint32_t uid) const;
 
   // Requests. Errors: as PROTOCOL.md, section 3.5.
 

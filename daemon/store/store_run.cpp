@@ -95,6 +95,7 @@ bool Store::remove(Client& client, const Prefix& prefix) {
   if ((*object)->is_held()) return block(client, *object);
   const auto kept = *object;
   if (const auto done = kept->home->remove(kept); !done) return fail_request(client, prefix, done.error()), true;
+  client.removed(*kept);
   client.accept(prefix.request);
   return true;
 }

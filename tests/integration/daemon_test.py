@@ -303,7 +303,7 @@ class Pools(Story):
         self.assertEqual(session.ask("ps", {"task": task})["tasks"][0]["state"], "paused")
         self.assertTrue(session.ask("pools")["pools"][0]["paused"])
         self.assertEqual(session.ask("pool_resume"), {"pool": "default", "paused": False})
-        self.assertIn("event=requested op=pool_pause pool=default", self.daemon.log())
+        self.assertRegex(self.daemon.log(), r"event=audit op=pool_pause uid=\d+ pid=\d+ session=\d+ pool=default outcome=ok")
         self.assertEqual(session.result(request), 9)
 
     def test_resize(self):

@@ -2,6 +2,7 @@
 """Who may do what: plain users, operators and admins, as the kernel names them."""
 
 import grp
+import json
 import os
 import subprocess
 import unittest
@@ -145,6 +146,94 @@ class Roles(unittest.TestCase):
                 self.assertEqual(bad.returncode, 78, bad.stderr)
                 self.assertIn('operators = ', bad.stderr)
                 self.assertIn("no-such-user", bad.stderr)
+
+    def test_an_admin_socket_apart(self):
+        daemon = Daemon()
+        admin_path = os.path.join(daemon.directory, "admin")
+        group = grp.getgrnam("daemon")
+        head = f'socket_mode = "0666"\nmax_sessions = 2\noperators = ["{OPERATOR}"]\nadmin_socket = "{admin_path}"\n' \
+               f'admin_socket_mode = "0660"\nadmin_socket_group = "{group.gr_name}"\n'
+        daemon.write_config(head + 'admin_requests = "admin_socket"')
+        os.chmod(daemon.directory, 0o711)
+        daemon.start()
+        self.addCleanup(daemon.__exit__, None)
+        about = os.stat(admin_path)
+        self.assertEqual((about.st_mode & 0o777, about.st_gid), (0o660, group.gr_gid))
+
+        def pause(path):
+            with Session(path) as session:
+                return detail_of(session.ask, "pool_pause") or "paused"
+
+        def refused_by_mode():
+            try:
+                return pause(admin_path)
+            except PermissionError:
+                return "mode"
+
+        self.assertEqual(as_user(refused_by_mode, OPERATOR), "mode")
+        self.assertEqual(as_user(refused_by_mode, OPERATOR, groups=[group.gr_gid]), "paused")
+        for uid in (OPERATOR, 0):
+            self.assertIn("for the admin socket only", as_user(lambda: pause(daemon.socket), uid))
+        # To be there is no role.
+        self.assertIn(f"user {PLAIN} has the role 'user'", as_user(refused_by_mode, PLAIN, groups=[group.gr_gid]))
+        # Others' sessions do not keep administrators out.
+        with daemon.session(), daemon.session(), Session(daemon.socket, greet=False) as late:
+            self.assertIn("max_sessions", late.receive("error").head["detail"])
+            with Session(admin_path) as session:
+                self.assertEqual(session.ask("pool_resume")["paused"], False)
+                daemon.write_config(head)
+                self.assertEqual(session.ask("reload")["changed"], ["admin_requests"])
+        self.assertEqual(pause(daemon.socket), "paused")
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse(os.path.exists(admin_path))
+
+    def test_an_admin_socket_that_cannot_be(self):
+        with Daemon() as daemon:
+            for config, why in (('admin_requests = "admin_socket"', 'admin_requests = "admin_socket": there is no admin_socket'),
+                                ('admin_requests = "nowhere"', 'admin_requests = "nowhere": want anywhere or admin_socket'),
+                                (f'admin_socket = "{daemon.socket}"', "want another path than socket's"),
+                                ('admin_socket = "/' + 200 * "x" + '"', "admin_socket = "),
+                                (f'admin_socket = "{daemon.directory}/a"\nadmin_socket_group = "no-such-group"',
+                                 "admin_socket_group: there is no group 'no-such-group'")):
+                daemon.write_config(config)
+                socket = daemon.socket if "another path" in why else daemon.socket + "2"
+                bad = subprocess.run([os.path.join(daemon.binaries, "taskpoold"), "--config", daemon.config, "--socket", socket],
+                                     capture_output=True, text=True, check=False, timeout=30)
+                self.assertEqual(bad.returncode, 78, bad.stderr)
+                self.assertIn(why.replace('"', '\\"') if "event=" in bad.stderr else why, bad.stderr)
+
+    def test_whoami_tells_role_quotas_and_use(self):
+        daemon = self.roles(f'[quota.{OPERATOR}]\nqueued_tasks = 10\n')
+        daemon.ask("pool_pause")
+
+        def requests():
+            with Session(daemon.socket) as session:
+                for _ in range(3):
+                    session.start("square", 1)
+                return session.ask("whoami", {"all": True})
+
+        about = as_user(requests, OPERATOR, groups=[STAFF])
+        self.assertEqual({key: about[key] for key in ("uid", "gid", "groups", "role", "socket", "trusted")},
+                         {"uid": OPERATOR, "gid": OPERATOR, "groups": [STAFF], "role": "operator", "socket": "clients",
+                          "trusted": False})
+        quotas = {row.pop("name"): row for row in about["quotas"]}
+        self.assertEqual(quotas["queued_tasks"], {"used": 3, "limit": 10, "rule": f"quota.{OPERATOR}.queued_tasks = 10"})
+        self.assertEqual((quotas["sessions"], quotas["running_slots"]["used"]),
+                         ({"used": 1, "rule": "quota.default.sessions = 0"}, 0))
+        self.assertGreater(quotas["queued_bytes"]["used"], 0)
+        self.assertEqual([row["queued_tasks"] for row in about["users"] if row["uid"] == OPERATOR], [3])
+        self.assertEqual(as_user(lambda: code_of(daemon.ask, "whoami", {"all": True}), PLAIN), "permission_denied")
+        self.assertEqual(as_user(lambda: daemon.ask("whoami"), PLAIN)["role"], "user")
+        self.assertEqual((daemon.ask("whoami")["role"], daemon.ask("whoami")["trusted"]), ("admin", True))
+        daemon.ask("pool_resume")
+        code, out, err = self.cli(daemon, OPERATOR, "whoami")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn(f"user {OPERATOR} (uid {OPERATOR})", out)
+        self.assertIn("role operator", out)
+        self.assertRegex(out, rf"queued_tasks +0 +10 +quota.{OPERATOR}.queued_tasks = 10")
+        self.assertEqual(json.loads(self.cli(daemon, PLAIN, "whoami", "--json")[1])["role"], "user")
+        self.assertIn(str(OPERATOR), self.cli(daemon, OPERATOR, "whoami", "--all")[1])
+        self.assertEqual(self.cli(daemon, PLAIN, "whoami", "--all")[0], 1)
 
     def test_the_command_line_says_whose_and_what_is_hidden(self):
         daemon = self.roles()

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from story import DEADLINE, Daemon, Session, eventually
+from story import DEADLINE, Daemon, Failed, Session, eventually
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 UNITS = os.path.join(REPOSITORY, "daemon/systemd")
@@ -34,12 +34,14 @@ class Managed(unittest.TestCase):
         self.listening.bind(self.path)
         self.listening.listen(100)
 
-    def start(self, *arguments, fds=None, **environment):
-        """Starts the daemon with these descriptors from 3 on, as the service manager does."""
+    def start(self, *arguments, fds=None, names=(), **environment):
+        """Starts the daemon with these descriptors from 3 on, and their names, as the service manager does."""
         fds = [self.listening.fileno()] if fds is None else fds
         # The shell makes its own pid LISTEN_PID before it becomes the daemon.
         moves = " ".join(f"{number}<&{fd}" for number, fd in enumerate(fds, 3))
         script = f'exec {moves}; LISTEN_PID=$$ LISTEN_FDS={len(fds)} exec "$0" "$@"'
+        if names:
+            environment["LISTEN_FDNAMES"] = ":".join(names)
         with open(self.daemon.log_path, "ab") as log:
             self.daemon.process = subprocess.Popen(
                 ["bash", "-c", script, os.path.join(self.daemon.binaries, "taskpoold"), "--config", self.daemon.config, *arguments],
@@ -80,6 +82,26 @@ class Managed(unittest.TestCase):
                     self.start(fds=fds)
                     self.assertEqual(self.daemon.wait(), 78)
                     self.assertIn(why, self.daemon.log())
+
+    def test_a_passed_admin_socket_is_known_by_its_name(self):
+        admin_path = os.path.join(self.daemon.directory, "passed-admin")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as admin:
+            admin.bind(admin_path)
+            admin.listen(100)
+            self.start("--admin-requests", "admin_socket", fds=[self.listening.fileno(), admin.fileno()],
+                       names=["taskpoold.socket", "admin"])
+            self.hear("READY=1")
+            with Session(self.path) as session, Session(admin_path) as operator:
+                with self.assertRaises(Failed) as caught:
+                    session.ask("pool_pause")
+                self.assertEqual(caught.exception.code, "permission_denied")
+                self.assertIn("admin socket", caught.exception.detail)
+                self.assertTrue(operator.ask("pool_pause")["paused"])
+            self.assertEqual(self.daemon.stop(), 0)
+            self.assertTrue(os.path.exists(admin_path), "the path is the service manager's")
+            self.start(fds=[self.listening.fileno(), admin.fileno()], names=["admin", "admin"])
+            self.assertEqual(self.daemon.wait(), 78)
+            self.assertIn("2 sockets of a kind", self.daemon.log())
 
     def test_two_daemons_do_not_serve_one_passed_socket(self):
         self.start()
@@ -135,11 +157,15 @@ class Units(unittest.TestCase):
         self.directory = directory.name
         for kind in ("", "user"):
             os.makedirs(os.path.join(self.directory, kind or "system"))
-            for name in ("taskpoold.service.in", "taskpoold.socket"):
+            for name in ("taskpoold.service.in", *self.sockets(kind)):
                 with open(os.path.join(UNITS, kind, name)) as file:
                     text = re.sub(r"^ExecStart=.*", "ExecStart=/bin/true", file.read(), flags=re.MULTILINE)
                 with open(os.path.join(self.directory, kind or "system", name.removesuffix(".in")), "w") as file:
                     file.write(text)
+
+    @staticmethod
+    def sockets(kind):
+        return [name for name in os.listdir(os.path.join(UNITS, "user" if kind == "user" else "")) if name.endswith(".socket")]
 
     def analyze(self, *arguments):
         return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=DEADLINE,
@@ -148,7 +174,7 @@ class Units(unittest.TestCase):
     def test_they_are_valid(self):
         for kind in ("system", "user"):
             with self.subTest(kind):
-                units = [os.path.join(self.directory, kind, name) for name in ("taskpoold.service", "taskpoold.socket")]
+                units = [os.path.join(self.directory, kind, name) for name in ("taskpoold.service", *self.sockets(kind))]
                 checked = self.analyze("verify", "--man=no", *(["--user"] if kind == "user" else []), *units)
                 self.assertEqual((checked.returncode, checked.stderr), (0, ""))
 

@@ -17,7 +17,7 @@ import time
 OPS = (
     "hello welcome error ok prepare forget apply result map input results failed done progress cancel wait fetch ps workers "
     "pools stats functions failures pool_open pool_close pool_resize pool_pause pool_resume reload drain shutdown ping "
-    "arena_open arena_segment arena_release nested_wait log").split()
+    "arena_open arena_segment arena_release nested_wait log whoami").split()
 OP = {name: number for number, name in enumerate(OPS, 1)}
 OP.update({name: number for number, name in enumerate(
     "object_open object_close object_delete store store_reply watch changed objects locks buffer_open".split(), 128)})

@@ -189,7 +189,7 @@ def _spawn(program: str, path: str, log: str) -> int | None:
     concerns_us = {"TASKPOOL_WORKER_TOKEN", "TASKPOOL_SOCKET"}
     environment = {name: value for name, value in os.environ.items() if name not in concerns_us}
     starter = subprocess.run(
-        [sys.executable, "-S", "-E", "-c", _STARTER, log, program, "--socket", path, "--idle-exit", _IDLE_EXIT],
+        [sys.executable, "-S", "-E", "-c", _STARTER, log, program, "--socket", path, "--idle-exit", _IDLE_EXIT, "--audit", "none"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, check=True, timeout=30, restore_signals=True)
     try:
         return os.pidfd_open(int(starter.stdout))

@@ -71,19 +71,46 @@ BOOST_AUTO_TEST_CASE(each_right_takes_a_role) {
   for (const auto& row : {Row{Right::others_tasks, false, true, true}, Row{Right::change_pools, false, true, true},
                           Row{Right::drain, false, true, true}, Row{Right::load_code, false, false, true},
                           Row{Right::reload, false, false, true}, Row{Right::shutdown, false, false, true}}) {
-    const auto may = [&](std::uint32_t uid) { return rules.check(row.right, "it", {uid, 5}).has_value(); };
+    const auto may = [&](std::uint32_t uid) {
+      return rules.check(row.right, "it", {uid, 5}, Door::clients).has_value();
+    };
     BOOST_TEST(may(9) == row.user);
     BOOST_TEST(may(1) == row.operate);
     BOOST_TEST(may(2) == row.admin);
   }
-  const auto refused = rules.check(Right::reload, "reload", {1, 5});
+  const auto refused = rules.check(Right::reload, "reload", {1, 5}, Door::clients);
   BOOST_REQUIRE(!refused);
   BOOST_TEST((refused.error().errc() == Errc::permission_denied));
   BOOST_TEST(refused.error().detail ==
              "reload is for admins: root, the daemon's user and `admins`; user 1 has the role 'operator'");
-  BOOST_TEST(rules.check(Right::drain, "drain", {9, 5}).error().detail ==
+  BOOST_TEST(rules.check(Right::drain, "drain", {9, 5}, Door::admin).error().detail ==
              "drain is for operators (`operators`) and admins (root, the daemon's user and `admins`); user 9 has the "
              "role 'user'");
+}
+
+BOOST_AUTO_TEST_CASE(roles_may_count_at_the_admin_socket_only) {
+  Config config;
+  config.operators = {"alice"};
+  config.admin_requests = "admin_socket";
+  const auto rules = permissions(config);
+  const Identity alice{1, 5};
+  const Identity root{0, 0};
+  for (const auto right : {Right::others_tasks, Right::change_pools, Right::drain}) {
+    BOOST_TEST(rules.check(right, "it", alice, Door::admin).has_value());
+    BOOST_TEST(!rules.check(right, "it", alice, Door::clients).has_value());
+    BOOST_TEST(!rules.check(right, "it", root, Door::clients).has_value());
+  }
+  BOOST_TEST(!rules.check(Right::reload, "reload", alice, Door::admin).has_value());
+  BOOST_TEST(rules.check(Right::reload, "reload", root, Door::admin).has_value());
+  BOOST_TEST(rules.check(Right::load_code, "it", root, Door::clients).has_value());
+  BOOST_TEST((rules.role_of(root) == Role::admin));
+  BOOST_TEST((rules.role_at(Door::clients, root) == Role::user));
+  BOOST_TEST((rules.role_at(Door::admin, alice) == Role::operate));
+  BOOST_TEST(
+      rules.check(Right::reload, "reload", root, Door::clients).error().detail ==
+      "reload is for the admin socket only (`admin_requests = \"admin_socket\"`); user 0 has the role 'admin' there");
+  BOOST_TEST(rules.check(Right::reload, "reload", alice, Door::clients).error().detail ==
+             "reload is for admins: root, the daemon's user and `admins`; user 1 has the role 'operator'");
 }
 
 /// A limit and its rule, as text.

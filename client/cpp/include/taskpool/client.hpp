@@ -216,6 +216,8 @@ class Client {
   Result<nlohmann::json> workers(const std::string& pool = "") const;
   Result<nlohmann::json> pools() const;
   Result<nlohmann::json> stats() const;
+  /// The role, quotas and use of this client's user; with `all`, for operators and admins, also what each user has.
+  Result<nlohmann::json> whoami(bool all = false) const;
   Result<nlohmann::json> functions(const std::string& pool = "") const;
   Result<nlohmann::json> failures(std::uint32_t limit = 100) const;
   Result<nlohmann::json> objects(const ObjectsOptions& options = {}) const;
