@@ -137,7 +137,8 @@ Result<StoreResult> Connection::store(const StoreOperation& operation) {
   // Without a count: this frame outlives the request, as it waits for its end.
   submit_store(lock, std::shared_ptr<StoreReply>{std::shared_ptr<void>{}, &reply}, operation, waits);
   const auto ended = [&reply] { return reply.ended(); };
-  const auto lend_at = waits ? Deadline{Clock::now() + kLendAfter} : Deadline{};
+  // Only where there is a place to lend: a wait without an end is one plain read, any other takes a poll.
+  const auto lend_at = waits && !worker_token_.empty() ? Deadline{Clock::now() + kLendAfter} : Deadline{};
   if (!wait(lock, reply, lend_at, ended, Lending::no)) wait(lock, reply, {}, ended);
   return reply.take_one();
 }

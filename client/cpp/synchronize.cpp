@@ -4,13 +4,23 @@
 
 #include <system_error>
 
+#include "client/cpp/fork_generation.hpp"
 #include "taskpool/cells.hpp"
 
 namespace taskpool {
 namespace {
 
-/// The thread that asks, as the daemon's lists show it. Asked for each time: a forked child has another one.
-StoreArgument this_thread() { return StoreArgument::integer(::gettid()); }
+/// The thread that asks, as the daemon's lists show it. Asked for once, and again in a forked child, which has another
+/// one: a lock's acquire and release take little longer than two system calls.
+StoreArgument this_thread() {
+  struct Known {
+    std::uint64_t generation;
+    pid_t id;
+  };
+  thread_local Known known{client::fork_generation(), ::gettid()};
+  if (known.generation != client::fork_generation()) known = {client::fork_generation(), ::gettid()};
+  return StoreArgument::integer(known.id);
+}
 
 /// The integers of a result; at least `count` of them. Error: `bad_message`.
 Result<std::vector<std::int64_t>> integers(const Result<StoreResult>& result, std::size_t count) {

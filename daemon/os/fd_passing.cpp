@@ -9,6 +9,7 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <iterator>
 
 namespace taskpool::os {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 constexpr std::size_t kControlBytes = CMSG_SPACE(kMaxPassedFds * sizeof(int));
 
 /// Takes ownership of every descriptor in `message`.
-void take_fds(msghdr& message, std::vector<UniqueFd>& fds) {
+void adopt_fds(msghdr& message, std::vector<UniqueFd>& fds) {
   for (auto* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     const auto count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -45,7 +46,7 @@ Result<Received> receive_with(int fd, std::span<std::byte> into, std::vector<Uni
     return errno_error("recvmsg");
   }
   const auto before = fds.size();
-  if (message.msg_controllen > 0) take_fds(message, fds);
+  if (message.msg_controllen > 0) adopt_fds(message, fds);
   if ((message.msg_flags & MSG_CTRUNC) != 0) {
     const bool too_many = fds.size() - before == kMaxPassedFds;
     fds.resize(before);
@@ -53,6 +54,22 @@ Result<Received> receive_with(int fd, std::span<std::byte> into, std::vector<Uni
     fds.emplace_back();  // we may not open so many more
   }
   return Received{.bytes = static_cast<std::size_t>(got), .closed = got == 0 && !into.empty()};
+}
+
+ssize_t send_with(int fd, std::span<const std::byte> bytes, std::span<const int> fds, int flags) {
+  alignas(cmsghdr) std::array<std::byte, kControlBytes> control{};
+  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};  // sendmsg(2) only reads it
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+  auto* rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
+  return ::sendmsg(fd, &message, flags);
 }
 
 void wait_for(int fd, short events) {
@@ -74,29 +91,30 @@ Result<Received> receive_blocking(int fd, std::span<std::byte> into, std::vector
   }
 }
 
+Result<std::vector<UniqueFd>> take_fds(std::vector<UniqueFd>& arrived, std::size_t wanted) {
+  std::vector<UniqueFd> fds;
+  if (wanted == 0) return fds;
+  if (!arrived.empty() && !arrived.front()) {  // stands for all that came with that frame
+    arrived.erase(arrived.begin());
+    return fds;
+  }
+  if (wanted > arrived.size()) return fail(Errc::bad_message, "fds: the descriptors did not arrive");
+  const auto end = arrived.begin() + static_cast<std::ptrdiff_t>(wanted);
+  fds.assign(std::make_move_iterator(arrived.begin()), std::make_move_iterator(end));
+  arrived.erase(arrived.begin(), end);
+  return fds;
+}
+
 Result<std::size_t> send(int fd, std::span<const std::byte> bytes, std::span<const int> fds) {
   assert(!bytes.empty() && fds.size() <= kMaxPassedFds);
-  alignas(cmsghdr) std::array<std::byte, kControlBytes> control{};
-  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};  // sendmsg(2) only reads it
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    auto* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-  }
+  constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
   ssize_t sent = 0;
   do {
-    sent = ::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    sent = fds.empty() ? ::send(fd, bytes.data(), bytes.size(), kFlags) : send_with(fd, bytes, fds, kFlags);
   } while (sent < 0 && errno == EINTR);
   if (sent >= 0) return static_cast<std::size_t>(sent);
   if (errno == EAGAIN || errno == EWOULDBLOCK) return std::size_t{0};
-  return errno_error("sendmsg");
+  return errno_error("send");
 }
 
 Result<void> send_all(int fd, std::span<const std::byte> bytes, std::span<const int> fds) {

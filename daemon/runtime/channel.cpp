@@ -1,6 +1,5 @@
 #include "daemon/runtime/channel.hpp"
 
-#include <iterator>
 #include <utility>
 
 #include "daemon/os/fd_passing.hpp"
@@ -25,18 +24,9 @@ Result<std::optional<IncomingFrame>> Channel::decode() {
   const auto frame = decoder_->next();
   if (!frame) return frame.error();
   if (!*frame) return std::nullopt;
-  IncomingFrame incoming{**frame, {}};
-  const std::size_t fds = incoming.view.prefix.fds;
-  if (fds == 0) return incoming;
-  if (!arrived_fds_.empty() && !arrived_fds_.front()) {  // stands for all that came with that frame
-    arrived_fds_.erase(arrived_fds_.begin());
-    return incoming;
-  }
-  if (fds > arrived_fds_.size()) return fail(Errc::bad_message, "fds: a frame's descriptors did not arrive");
-  const auto end = arrived_fds_.begin() + static_cast<std::ptrdiff_t>(fds);
-  incoming.fds.assign(std::move_iterator{arrived_fds_.begin()}, std::move_iterator{end});
-  arrived_fds_.erase(arrived_fds_.begin(), end);
-  return incoming;
+  auto fds = os::take_fds(arrived_fds_, (*frame)->prefix.fds);
+  if (!fds) return fds.error();
+  return IncomingFrame{**frame, std::move(*fds)};
 }
 
 Result<bool> Channel::receive() {

@@ -13,11 +13,13 @@
 namespace taskpool::store {
 namespace {
 
-/// Steps of one slice of Writer::work() and reclaim(), and entries that expire together: well below a millisecond.
-constexpr std::size_t kSteps = 1000;
+/// Steps of one slice of Writer::work() and reclaim(): some 5 to 10 us, with fresh pages.
+constexpr std::size_t kSteps = 250;
+/// Entries that expire together: well below a millisecond.
 constexpr std::size_t kExpireTogether = 100;
-/// For how long slices follow each other in one turn, while sessions wait for the object.
-constexpr std::chrono::microseconds kWorkTime{400};
+/// For how long slices follow each other in one turn. An apply takes two or three turns, and each may meet such work:
+/// so not longer than its own round trip. A turn costs a microsecond.
+constexpr std::chrono::microseconds kWorkTime{25};
 
 /// A session's record says the highest request that was applied in this word,
 constexpr std::size_t kApplied = 0;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <iterator>
 #include <utility>
 
 #include "daemon/os/fd_passing.hpp"
@@ -68,20 +67,6 @@ Result<bool> Channel::receive_once() {
   return received->bytes == room.size();
 }
 
-Result<std::vector<os::UniqueFd>> Channel::take_fds(std::size_t wanted) {
-  std::vector<os::UniqueFd> fds;
-  if (wanted == 0) return fds;
-  if (!received_fds_.empty() && !received_fds_.front()) {  // stands for all that came with that frame
-    received_fds_.erase(received_fds_.begin());
-    return fds;
-  }
-  if (wanted > received_fds_.size()) return fail(Errc::bad_message, "fds: the descriptors did not arrive");
-  const auto end = received_fds_.begin() + static_cast<std::ptrdiff_t>(wanted);
-  fds.assign(std::make_move_iterator(received_fds_.begin()), std::make_move_iterator(end));
-  received_fds_.erase(received_fds_.begin(), end);
-  return fds;
-}
-
 Result<void> Channel::handle_frames(FrameSink& sink) {
   while (!closed_) {
     auto frame = decoder_.next();
@@ -90,7 +75,7 @@ Result<void> Channel::handle_frames(FrameSink& sink) {
       turn_.give_back(decoder_.take_back());
       break;
     }
-    auto fds = take_fds((*frame)->prefix.fds);
+    auto fds = os::take_fds(received_fds_, (*frame)->prefix.fds);
     if (!fds) return fds.error();
     if (const auto handled = sink.on_frame(**frame, std::move(*fds)); !handled) return handled.error();
   }

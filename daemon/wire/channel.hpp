@@ -73,7 +73,6 @@ class Channel {
   };
 
   Result<bool> receive_once();  // false: nothing there, or the end
-  Result<std::vector<os::UniqueFd>> take_fds(std::size_t wanted);
   Result<void> handle_frames(FrameSink& sink);
   /// out_, with memory.
   ByteBuffer& out();

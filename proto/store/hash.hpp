@@ -20,6 +20,12 @@ constexpr std::uint64_t hash_mix(std::uint64_t a, std::uint64_t b) {
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 
+/// Takes the length into the state that a key's words have left.
+constexpr std::uint64_t hash_end(std::uint64_t state, std::size_t size) {
+  const std::uint64_t hash = hash_mix(state ^ kHash3, size ^ kHash1);
+  return hash != 0 ? hash : 1;
+}
+
 /// The hash of a key's canonical bytes, never 0. The bytes count as little-endian words, padded with zeros to pairs;
 /// each pair is mixed into the state, then the length is.
 inline std::uint64_t hash_key(std::span<const std::byte> key, std::uint64_t seed) {
@@ -47,24 +53,22 @@ inline std::uint64_t hash_key(std::span<const std::byte> key, std::uint64_t seed
     for (std::size_t index = 0; index < left; ++index) pair[0] |= static_cast<std::uint64_t>(at[index]) << (8 * index);
   }
   state = hash_mix(pair[0] ^ kHash2 ^ seed, pair[1] ^ state);
-  const std::uint64_t hash = hash_mix(state ^ kHash3, key.size() ^ kHash1);
-  return hash != 0 ? hash : 1;
+  return hash_end(state, key.size());
 }
 
-/// The same for bytes that are padded with zeros to whole words.
+/// hash_key(), not inline.
+std::uint64_t hash_long_key(std::span<const std::byte> key, std::uint64_t seed);
+
+/// The same for bytes that are padded with zeros to whole words. Short ones, which most keys are, take a few
+/// instructions without a loop.
 inline std::uint64_t hash_words(const std::byte* words, std::size_t size, std::uint64_t seed) {
-  const auto load = [](const std::byte* from) {
-    std::uint64_t word;
-    std::memcpy(&word, from, sizeof word);
-    return word;
-  };
-  std::uint64_t state = seed ^ kHash1;
-  std::size_t left = size;
-  for (; left > 16; left -= 16, words += 16) state = hash_mix(load(words) ^ kHash2 ^ seed, load(words + 8) ^ state);
-  const std::uint64_t last = left > 8 ? load(words + 8) : 0;
-  state = hash_mix(load(words) ^ kHash2 ^ seed, last ^ state);
-  const std::uint64_t hash = hash_mix(state ^ kHash3, size ^ kHash1);
-  return hash != 0 ? hash : 1;
+  if (size > 2 * sizeof(std::uint64_t)) [[unlikely]]
+    return hash_long_key({words, size}, seed);
+  std::uint64_t first;
+  std::uint64_t second = 0;
+  std::memcpy(&first, words, sizeof first);
+  if (size > sizeof first) std::memcpy(&second, words + sizeof first, sizeof second);
+  return hash_end(hash_mix(first ^ kHash2 ^ seed, second ^ seed ^ kHash1), size);
 }
 
 /// The check of what never changes in a header: of the bytes before `check`.

@@ -18,7 +18,7 @@ static_assert(std::endian::native == std::endian::little, "a segment is read and
 
 /// "TPSTORE1".
 inline constexpr std::uint64_t kMagic = 0x3145524f54535054;
-inline constexpr std::uint64_t kFormat = 1;
+inline constexpr std::uint64_t kFormat = 2;
 
 /// Whether readers may go on with a segment. `superseded`: its contents moved elsewhere, or the daemon gave it up; ask
 /// again.
@@ -234,22 +234,25 @@ struct BlockAbout {
 };
 static_assert(kMaxStoreValueBytes < 1u << 24 && kMaxKeyBytes < 1u << 16);
 
-/// One object: a fixed place for its life. Lives in slabs of kind `objects`, kObjectBytes apart.
+/// One object: a fixed place for its life. Lives in slabs of kind `objects`, kObjectBytes apart. Two cache lines: what
+/// every look-up reads, and what most changes write. A reader would else wait for the line after each change.
 struct ObjectRecord {
   std::uint64_t id;       ///< 0: free. On removal the first word to change.
-  std::uint64_t version;  ///< Odd during a change. Never goes back, also when the place gets another object.
   std::uint64_t root;     ///< Reference.
-  std::uint64_t count;    ///< Entries (also expired ones, until they are removed), items or words.
   std::uint64_t about;    ///< type | flags << 8 | owner uid << 32.
-  std::uint64_t next_order;
-  std::uint64_t bytes;    ///< Of the blocks and the record.
   std::uint64_t created;  ///< Unix time, seconds.
-  std::uint64_t aux[4];   ///< The type's own.
   std::uint64_t reserved[4];
+  // The second line.
+  std::uint64_t version;  ///< Odd during a change. Never goes back, also when the place gets another object.
+  std::uint64_t count;    ///< Entries (also expired ones, until they are removed), items or words.
+  std::uint64_t next_order;
+  std::uint64_t bytes;   ///< Of the blocks and the record.
+  std::uint64_t aux[4];  ///< The type's own.
 };
 inline constexpr std::size_t kObjectBytes = 128;
 inline constexpr unsigned kObjectClass = class_for(kObjectBytes);
 static_assert(sizeof(ObjectRecord) == kObjectBytes && class_bytes(kObjectClass) == kObjectBytes);
+static_assert(offsetof(ObjectRecord, version) == 64, "the line that changes");
 inline constexpr std::size_t kAuxWords = 4;
 inline constexpr std::uint8_t kAnonymous = 1;  ///< Object flag: goes when nothing refers to it.
 

@@ -19,7 +19,7 @@ std::uint64_t word_at(const std::byte* base, std::size_t field, std::memory_orde
 }
 
 /// How much memory exists, of the `bound` that there can be.
-std::size_t load_used(const std::byte* memory, std::size_t bound) {
+[[gnu::always_inline]] inline std::size_t load_used(const std::byte* memory, std::size_t bound) {
   const std::uint64_t used = word_at(memory, offsetof(SegmentHeader, used_bytes), kAcquire);
   return std::clamp<std::uint64_t>(used, kMinSegmentBytes / 2, bound);
 }
@@ -32,7 +32,7 @@ struct Walk {
   mutable std::size_t used = load_used(memory, bound);
 
   /// The block's first byte, if a header fits there.
-  const std::byte* block(Reference reference) const {
+  [[gnu::always_inline]] const std::byte* block(Reference reference) const {
     const std::uint64_t offset = reference.offset();
     // The slab may be younger than the attempt. It is not younger than the reference.
     if (offset > used - sizeof(BlockHeader)) used = load_used(memory, bound);
@@ -63,24 +63,30 @@ struct EntryPlace {
   }
 };
 
-/// The words that only some entries have, from `at` on, which moves behind them. False: they are not what a writer
-/// writes.
-bool find_extras(const Walk& walk, std::uint8_t flags, EntryPlace& entry, const std::byte*& at) {
+/// The words that only some entries have.
+struct Extras {
+  const std::byte* end = nullptr;  ///< nullptr: they are not what a writer writes.
+  std::uint64_t expires_ns = 0;
+  std::uint32_t writer_uid = 0;
+};
+/// By value, so that what a reader knows of an entry without extras stays in registers.
+Extras find_extras(Walk walk, const std::byte* block, std::uint8_t flags) {
   constexpr std::uint64_t kMost = 3 * sizeof(std::uint64_t);
-  if (!walk.has(entry.block, sizeof(BlockHeader) + kMost)) return false;
-  const auto next = [&at] {
-    const std::uint64_t word = load_word(at);
-    at += sizeof word;
+  if (!walk.has(block, sizeof(BlockHeader) + kMost)) return {};
+  Extras extras{.end = block + sizeof(BlockHeader), .writer_uid = walk.owner_uid};
+  const auto next = [&extras] {
+    const std::uint64_t word = load_word(extras.end);
+    extras.end += sizeof word;
     return word;
   };
-  if (flags & kHasWriter) entry.writer_uid = static_cast<std::uint32_t>(next());
-  if (flags & kHasExpiry) entry.expires_ns = next();
+  if (flags & kHasWriter) extras.writer_uid = static_cast<std::uint32_t>(next());
+  if (flags & kHasExpiry) extras.expires_ns = next();
   if (flags & kHasRefs) {
     const std::uint64_t refs = next();
-    if (refs > kMaxValueRefs) return false;
-    at += refs * sizeof(std::uint64_t);
+    if (refs > kMaxValueRefs) return {};
+    extras.end += refs * sizeof(std::uint64_t);
   }
-  return true;
+  return extras;
 }
 
 /// False: the block is not (or no longer) what the reference says. Inline, so that the parts stay in registers.
@@ -101,10 +107,15 @@ bool find_extras(const Walk& walk, std::uint8_t flags, EntryPlace& entry, const 
   entry.encoding = about.encoding;
   entry.expires_ns = 0;
   entry.writer_uid = walk.owner_uid;
-  const std::byte* at = block + sizeof(BlockHeader);
-  if (about.flags != 0 && !find_extras(walk, about.flags, entry, at)) return false;
-  entry.key = at;
-  entry.value = at + padded(about.key_bytes);
+  entry.key = block + sizeof(BlockHeader);
+  if (about.flags != 0) {
+    const Extras extras = find_extras(walk, block, about.flags);
+    if (extras.end == nullptr) return false;
+    entry.key = extras.end;
+    entry.expires_ns = extras.expires_ns;
+    entry.writer_uid = extras.writer_uid;
+  }
+  entry.value = entry.key + padded(about.key_bytes);
   return walk.has(block, static_cast<std::uint64_t>(entry.value - block) + padded(about.value_bytes));
 }
 
@@ -127,19 +138,18 @@ bool find_extras(const Walk& walk, std::uint8_t flags, EntryPlace& entry, const 
   return word == load_word(place);
 }
 
-/// Compares with a key of whole words.
-[[gnu::always_inline]] inline bool has_key(const EntryPlace& entry, const KeyBuffer& key) {
-  if (entry.key_bytes != key.size()) return false;
-  for (std::size_t at = 0; at < key.size(); at += sizeof(std::uint64_t)) {
+/// Compares with `size` bytes in whole words.
+[[gnu::always_inline]] inline bool has_words(const EntryPlace& entry, const std::byte* words, std::size_t size) {
+  for (std::size_t at = 0; at < size; at += sizeof(std::uint64_t)) {
     std::uint64_t word;
-    std::memcpy(&word, key.words() + at, sizeof word);
+    std::memcpy(&word, words + at, sizeof word);
     if (word != load_word(entry.key + at)) return false;
   }
   return true;
 }
-
-std::uint64_t hash_of(KeyView key, std::uint64_t seed) { return hash_key(key, seed); }
-std::uint64_t hash_of(const KeyBuffer& key, std::uint64_t seed) { return hash_words(key.words(), key.size(), seed); }
+[[gnu::always_inline]] inline bool has_key(const EntryPlace& entry, const KeyBuffer& key) {
+  return entry.key_bytes == key.size() && has_words(entry, key.words(), key.size());
+}
 
 /// A node or words block that a root or branch names.
 const std::byte* find_block(const Walk& walk, Reference reference, ObjectId object, BlockKind kind) {
@@ -152,7 +162,7 @@ const std::byte* find_block(const Walk& walk, Reference reference, ObjectId obje
 }
 
 /// The slots of the table that a root names; nullptr if it is none.
-const std::byte* find_slots(const Walk& walk, Reference root, std::uint64_t& slots) {
+[[gnu::always_inline]] inline const std::byte* find_slots(const Walk& walk, Reference root, std::uint64_t& slots) {
   const std::byte* table = walk.block(root);
   if (table == nullptr) return nullptr;
   slots = word_at(table, offsetof(BlockHeader, order));
@@ -169,19 +179,22 @@ struct Leaf {
   bool is_beyond = false;  ///< The tree ends before. It says so itself: the object's count may be of another moment.
 };
 
-/// Where to begin the walk of a run: at its home, or at the first of its first slots with that tag. Without branches:
-/// which slot it is cannot be foreseen, and a core that guesses wrongly waits for memory before it may go on with what
-/// follows.
-std::uint64_t first_match(const std::byte* first, std::uint64_t slots, std::uint64_t hash) {
-  constexpr unsigned kAtOnce = 4;
-  const std::uint64_t home = home_slot(hash, slots);
-  if (slots - home < kAtOnce) return home;
-  const std::byte* slot = first + home * sizeof(Slot);
-  unsigned matches = 1u << kAtOnce;
-  for (unsigned index = 0; index < kAtOnce; ++index)
-    matches |= static_cast<unsigned>(word_at(slot + index * sizeof(Slot), offsetof(Slot, tag), kAcquire) == hash)
-               << index;
-  return home + static_cast<unsigned>(std::countr_zero(matches)) % kAtOnce;
+/// The parts of BlockAbout that say how an entry is made: its kind, what extras it has, and the length of its key.
+constexpr std::uint64_t kFormMask = BlockAbout{.key_bytes = 0xffff, .kind = BlockKind{3}, .flags = 0x3f}.pack();
+
+/// How many slots of a run are looked at together.
+constexpr unsigned kAtOnce = 4;
+
+/// The first of kAtOnce slots with that tag; nullptr: none has it. Without branches: which slot it is cannot be
+/// foreseen, and a core that guesses wrongly waits for memory before it may go on with what follows.
+[[gnu::always_inline]] inline const std::byte* first_match(const std::byte* slot, std::uint64_t hash) {
+  const std::byte* match = nullptr;
+#pragma GCC unroll 4
+  for (std::size_t index = kAtOnce; index-- > 0;) {
+    const std::byte* each = slot + index * sizeof(Slot);
+    match = word_at(each, offsetof(Slot, tag), kAcquire) == hash ? each : match;
+  }
+  return match;
 }
 
 /// The leaf with the item at `index`.
@@ -209,6 +222,32 @@ Leaf find_leaf(const Walk& walk, Reference root, ObjectId object, std::uint64_t 
     node = Reference{word_at(at, offsetof(Branch, child))};
   }
   return {};
+}
+
+// Inline, and of no class: a call of a shared library's own member goes through its table of symbols.
+
+[[gnu::always_inline]] inline bool is_superseded(const std::byte* memory) {
+  return word_at(memory, offsetof(SegmentHeader, state)) != static_cast<std::uint64_t>(SegmentState::live);
+}
+
+/// Loads the root, or says why there is nothing to read: the root first, because it is cleared after the id.
+[[gnu::always_inline]] inline bool load_root(const std::byte* memory, const ObjectView& object, Shape shape,
+                                             Reference& root, ReadCode& code) {
+  if (shape_of(object.type) != shape) {
+    code = ReadCode::wrong_type;
+    return false;
+  }
+  const std::byte* record = memory + object.offset;
+  root.word = word_at(record, offsetof(ObjectRecord, root), kAcquire);
+  if (word_at(record, offsetof(ObjectRecord, id)) == static_cast<std::uint64_t>(object.id) && !is_superseded(memory))
+    return true;
+  code = ReadCode::gone;
+  return false;
+}
+
+[[gnu::always_inline]] inline bool is_root(const std::byte* memory, const ObjectView& object, Reference root) {
+  acquire_fence();
+  return word_at(memory + object.offset, offsetof(ObjectRecord, root)) == root.word;
 }
 
 /// Copies the value, if it fits.
@@ -267,9 +306,7 @@ Result<Segment> Segment::open(std::span<const std::byte> memory, Clock now) {
   return segment;
 }
 
-bool Segment::is_superseded() const {
-  return word_at(memory_, offsetof(SegmentHeader, state)) != static_cast<std::uint64_t>(SegmentState::live);
-}
+bool Segment::is_superseded() const { return store::is_superseded(memory_); }
 
 std::string_view Segment::domain() const {
   const char* text = reinterpret_cast<const char*>(memory_ + offsetof(SegmentHeader, domain));
@@ -293,39 +330,67 @@ Result<ObjectView> Segment::find(std::uint64_t offset, ObjectId id) const {
   return ObjectView{offset, id, type->type};
 }
 
-/// Loads the root, or says why there is nothing to read: the root first, because it is cleared after the id.
-bool Segment::load_root(const ObjectView& object, Shape shape, Reference& root, ReadCode& code) const {
-  if (shape_of(object.type) != shape) {
-    code = ReadCode::wrong_type;
+/// The usual look-up: nobody changes the entry, which is in one of the first slots of its run and has no extras. The
+/// same loads in the same order as in look_up(), but without loops, and with few instructions: the fewer there are, the
+/// more look-ups a core has under way while one of them waits for memory. False: any other case.
+[[gnu::always_inline]] inline bool Segment::find_at_once(const ObjectView& object, const KeyBuffer& key,
+                                                         std::uint64_t hash, std::span<std::byte> into,
+                                                         Read& read) const {
+  // Copies, because nothing is kept in registers over an acquire load that could be elsewhere's.
+  const std::byte* const memory = memory_;
+  const std::size_t key_bytes = key.size();
+  Reference root;
+  ReadCode code;
+  if (!load_root(memory, object, Shape::dict, root, code) || !root) return false;
+  const std::size_t used = load_used(memory, bytes_);
+  const std::uint64_t first = root.offset() + kSlotsOffset;
+  if (first > used) return false;
+  const std::uint64_t slots = word_at(memory + root.offset(), offsetof(BlockHeader, order));
+  const std::uint64_t home = home_slot(hash, slots);
+  if (slots > (used - first) / sizeof(Slot) || slots - home < kAtOnce) return false;
+  const std::byte* const slot = memory + first + home * sizeof(Slot);
+  const std::byte* const match = first_match(slot, hash);
+  if (match == nullptr) return false;
+  const Reference reference{word_at(match, offsetof(Slot, reference), kAcquire)};
+  const std::uint64_t end_of_header = reference.offset() + sizeof(BlockHeader);
+  if (!reference || end_of_header > used) return false;
+  const std::byte* const block = memory + reference.offset();
+  EntryPlace entry{.block = block, .key = block + sizeof(BlockHeader)};
+  // Where the value is follows from the key, not from the header, so that their lines are fetched together.
+  entry.value = entry.key + padded(key_bytes);
+  entry.sequence = word_at(block, offsetof(BlockHeader, sequence), kAcquire);
+  if (!reference.names(entry.sequence) ||
+      word_at(block, offsetof(BlockHeader, object)) != static_cast<std::uint64_t>(object.id))
     return false;
-  }
-  const std::byte* record = memory_ + object.offset;
-  root.word = word_at(record, offsetof(ObjectRecord, root), kAcquire);
-  if (word_at(record, offsetof(ObjectRecord, id)) == static_cast<std::uint64_t>(object.id) && !is_superseded())
-    return true;
-  code = ReadCode::gone;
-  return false;
+  const std::uint64_t form = word_at(block, offsetof(BlockHeader, about));
+  if ((form & kFormMask) != BlockAbout{.key_bytes = static_cast<std::uint16_t>(key_bytes)}.pack()) return false;
+  const BlockAbout about = BlockAbout::unpack(form);
+  if (end_of_header + padded(key_bytes) + padded(about.value_bytes) > used) return false;
+  entry.value_bytes = about.value_bytes;
+  entry.encoding = about.encoding;
+  entry.writer_uid = owner_uid_;
+  if (!has_words(entry, key.words(), key_bytes)) return false;
+  copy_value(entry, into);
+  if (!entry.is_whole() || !is_root(memory, object, root)) return false;
+  read = found(entry, reference);
+  return true;
 }
 
-bool Segment::is_root(const ObjectView& object, Reference root) const {
-  acquire_fence();
-  return word_at(memory_ + object.offset, offsetof(ObjectRecord, root)) == root.word;
-}
-
+/// Any look-up.
 template <class AnyKey>
-Read Segment::look_up(const ObjectView& object, const AnyKey& key, std::span<std::byte> into) const {
-  const std::uint64_t hash = hash_of(key, seed_);
+Read Segment::look_up(const ObjectView& object, const AnyKey& key, std::uint64_t hash,
+                      std::span<std::byte> into) const {
   ReadCode code = ReadCode::too_busy;
   for (unsigned tries = 0; tries < kReadTries; ++tries) {
     Reference root;
-    if (!load_root(object, Shape::dict, root, code)) return {code};
+    if (!load_root(memory_, object, Shape::dict, root, code)) return {code};
     if (!root) return {ReadCode::absent};
     const Walk walk{memory_, bytes_, owner_uid_};
     std::uint64_t slots = 0;
     const std::byte* first = find_slots(walk, root, slots);
     bool is_sound = first != nullptr;
     bool meets_change = false;
-    std::uint64_t position = is_sound ? first_match(first, slots, hash) : 0;
+    std::uint64_t position = is_sound ? home_slot(hash, slots) : 0;
     for (std::uint64_t probes = 0; is_sound && probes < slots; ++probes) {
       const std::byte* slot = first + position * sizeof(Slot);
       const std::uint64_t tag = word_at(slot, offsetof(Slot, tag), kAcquire);
@@ -341,7 +406,7 @@ Read Segment::look_up(const ObjectView& object, const AnyKey& key, std::span<std
         }
         if (reference && has_key(entry, key)) {
           copy_value(entry, into);
-          if (entry.is_whole() && is_root(object, root)) {
+          if (entry.is_whole() && is_root(memory_, object, root)) {
             if (entry.expires_ns != 0 && entry.expires_ns <= now_()) return {ReadCode::absent};
             return found(entry, reference);
           }
@@ -358,17 +423,21 @@ Read Segment::look_up(const ObjectView& object, const AnyKey& key, std::span<std
     }
     if (meets_change && is_sound) continue;
     // A key that is not there, or a table that is none: both count only if this is still the table.
-    if (is_root(object, root)) return {is_sound ? ReadCode::absent : ReadCode::damaged};
+    if (is_root(memory_, object, root)) return {is_sound ? ReadCode::absent : ReadCode::damaged};
   }
   return {ReadCode::too_busy};
 }
 
 Read Segment::get(const ObjectView& object, KeyView key, std::span<std::byte> into) const {
-  return look_up(object, key, into);
+  return look_up(object, key, hash_key(key, seed_), into);
 }
 
 Read Segment::get(const ObjectView& object, const KeyBuffer& key, std::span<std::byte> into) const {
-  return look_up(object, key, into);
+  const std::uint64_t hash = hash_words(key.words(), key.size(), seed_);
+  Read read;
+  if (find_at_once(object, key, hash, into, read)) [[likely]]
+    return read;
+  return look_up(object, key, hash, into);
 }
 
 Read Segment::contains(const ObjectView& object, KeyView key) const { return get(object, key, {}); }
@@ -377,12 +446,12 @@ Read Segment::list_get(const ObjectView& object, std::uint64_t index, std::span<
   ReadCode code = ReadCode::too_busy;
   for (unsigned tries = 0; tries < kReadTries; ++tries) {
     Reference root;
-    if (!load_root(object, Shape::list, root, code)) return {code};
+    if (!load_root(memory_, object, Shape::list, root, code)) return {code};
     if (!root) return {ReadCode::absent};
     const Walk walk{memory_, bytes_, owner_uid_};
     const Leaf leaf = find_leaf(walk, root, object.id, index);
     if (leaf.items == nullptr) {
-      if (is_root(object, root)) return {leaf.is_beyond ? ReadCode::absent : ReadCode::damaged};
+      if (is_root(memory_, object, root)) return {leaf.is_beyond ? ReadCode::absent : ReadCode::damaged};
       continue;
     }
     const std::byte* item = leaf.items + leaf.place * sizeof(std::uint64_t);
@@ -390,11 +459,11 @@ Read Segment::list_get(const ObjectView& object, std::uint64_t index, std::span<
     EntryPlace entry;
     if (!find_entry(walk, reference, object.id, entry)) {
       acquire_fence();
-      if (load_word(item) == reference.word && is_root(object, root)) return {ReadCode::damaged};
+      if (load_word(item) == reference.word && is_root(memory_, object, root)) return {ReadCode::damaged};
       continue;
     }
     copy_value(entry, into);
-    if (entry.is_whole() && is_root(object, root)) return found(entry, reference);
+    if (entry.is_whole() && is_root(memory_, object, root)) return found(entry, reference);
   }
   return {ReadCode::too_busy};
 }
@@ -403,15 +472,15 @@ Read Segment::value_get(const ObjectView& object, std::span<std::byte> into) con
   ReadCode code = ReadCode::too_busy;
   for (unsigned tries = 0; tries < kReadTries; ++tries) {
     Reference root;
-    if (!load_root(object, Shape::value, root, code)) return {code};
+    if (!load_root(memory_, object, Shape::value, root, code)) return {code};
     if (!root) return {ReadCode::absent};
     EntryPlace entry;
     if (!find_entry({memory_, bytes_, owner_uid_}, root, object.id, entry)) {
-      if (is_root(object, root)) return {ReadCode::damaged};
+      if (is_root(memory_, object, root)) return {ReadCode::damaged};
       continue;
     }
     copy_value(entry, into);
-    if (entry.is_whole() && is_root(object, root)) return found(entry, root);
+    if (entry.is_whole() && is_root(memory_, object, root)) return found(entry, root);
   }
   return {ReadCode::too_busy};
 }
@@ -420,21 +489,21 @@ ReadCode Segment::array_get(const ObjectView& object, std::uint64_t first, std::
   ReadCode code = ReadCode::too_busy;
   for (unsigned tries = 0; tries < kReadTries; ++tries) {
     Reference root;
-    if (!load_root(object, Shape::array, root, code)) return code;
+    if (!load_root(memory_, object, Shape::array, root, code)) return code;
     if (!root) return into.empty() && first == 0 ? ReadCode::found : ReadCode::absent;
     const Walk walk{memory_, bytes_, owner_uid_};
     const std::byte* block = find_block(walk, root, object.id, BlockKind::words);
     const std::uint64_t bytes =
         block != nullptr ? BlockAbout::unpack(word_at(block, offsetof(BlockHeader, about))).value_bytes : 0;
     if (block == nullptr || !walk.has(block, sizeof(BlockHeader) + bytes)) {
-      if (is_root(object, root)) return ReadCode::damaged;
+      if (is_root(memory_, object, root)) return ReadCode::damaged;
       continue;
     }
     const std::uint64_t words = bytes / sizeof(std::uint64_t);
     const bool fits = first <= words && into.size() <= words - first;
     for (std::size_t index = 0; fits && index < into.size(); ++index)
       into[index] = word_at(block, sizeof(BlockHeader) + (first + index) * sizeof(std::uint64_t));
-    if (is_root(object, root)) return fits ? ReadCode::found : ReadCode::absent;
+    if (is_root(memory_, object, root)) return fits ? ReadCode::found : ReadCode::absent;
   }
   return ReadCode::too_busy;
 }
@@ -476,14 +545,14 @@ ReadCode Segment::scan(const ObjectView& object, Cursor& cursor, std::size_t max
   ReadCode code = ReadCode::too_busy;
   for (unsigned tries = 0; tries < kReadTries; ++tries) {
     Reference root;
-    if (!load_root(object, Shape::dict, root, code)) return code;
+    if (!load_root(memory_, object, Shape::dict, root, code)) return code;
     if (!root) return ReadCode::absent;
     if (cursor.table != root.word) cursor = {root.word, 0};
     const Walk walk{memory_, bytes_, owner_uid_};
     std::uint64_t slots = 0;
     const std::byte* first = find_slots(walk, root, slots);
     if (first == nullptr) {
-      if (is_root(object, root)) return ReadCode::damaged;
+      if (is_root(memory_, object, root)) return ReadCode::damaged;
       continue;
     }
     std::uint64_t position = cursor.position;
@@ -513,7 +582,7 @@ ReadCode Segment::scan(const ObjectView& object, Cursor& cursor, std::size_t max
         page.entries.pop_back();
       }
     }
-    if (met != ReadCode::too_busy && is_root(object, root)) {
+    if (met != ReadCode::too_busy && is_root(memory_, object, root)) {
       if (met == ReadCode::damaged) return met;
       const bool is_end = position == slots && page.entries.size() == entries_before;
       cursor.position = position;
@@ -533,7 +602,7 @@ ReadCode Segment::list_scan(const ObjectView& object, std::uint64_t first, std::
     page.entries.resize(entries_before);
     page.bytes.resize(bytes_before);
     Reference root;
-    if (!load_root(object, Shape::list, root, code)) return code;
+    if (!load_root(memory_, object, Shape::list, root, code)) return code;
     if (!root) return ReadCode::found;
     const Walk walk{memory_, bytes_, owner_uid_};
     std::uint64_t index = first;
@@ -553,7 +622,7 @@ ReadCode Segment::list_scan(const ObjectView& object, std::uint64_t first, std::
         is_end = index - first + 1 == count;
       }
       // The copies are used only if this is still the tree; no need to go on through one that is not.
-      if (!is_root(object, root)) is_sound = false;
+      if (!is_root(memory_, object, root)) is_sound = false;
       // One that leads to the same items again and again would never end.
       else if (page.bytes.size() - bytes_before > bytes_ ||
                page.entries.size() - entries_before > bytes_ / class_bytes(0))

@@ -158,11 +158,11 @@ class Segment {
 
  private:
   Segment(std::span<const std::byte> memory, Clock now) : memory_(memory.data()), bytes_(memory.size()), now_(now) {}
+  bool find_at_once(const ObjectView& object, const KeyBuffer& key, std::uint64_t hash, std::span<std::byte> into,
+                    Read& read) const;
   template <class AnyKey>
-  Read look_up(const ObjectView& object, const AnyKey& key, std::span<std::byte> into) const;
+  Read look_up(const ObjectView& object, const AnyKey& key, std::uint64_t hash, std::span<std::byte> into) const;
   std::size_t used_bytes() const;
-  bool load_root(const ObjectView& object, Shape shape, Reference& root, ReadCode& code) const;
-  bool is_root(const ObjectView& object, Reference root) const;
   bool begin_read(const ObjectView& object, std::uint64_t& version) const;
   bool unchanged(const ObjectView& object, std::uint64_t version) const;
 

@@ -66,11 +66,13 @@ NEEDS = {
     "pool_closed": DAEMON_ENDS | {"kill_zygote"},
     "start_failed": STARVED | {"kill_zygote", "kill_worker"} | DAEMON_ENDS,
     "spawn_failed": STARVED | {"kill_zygote"} | DAEMON_ENDS,
-    "limit_reached": {"crowd"},
+    "limit_reached": {"crowd"} | STARVED,
     "out_of_space": STARVED,
     "system": STARVED,
     "unknown_task": DAEMON_ENDS,
 }
+#: A session's own pool ends when its workers do not start, and its calls with it.
+NEEDS_OF_PYTHON = {**NEEDS, "cancelled": NEEDS["start_failed"]}
 
 
 @dataclasses.dataclass
@@ -161,7 +163,7 @@ class Checker:
                 self.wrong.append(f"{call.name}: ok, but it was to end {call.begin['ends']}")
             return
         if code == call.begin.get("ends") or (call.begin["kind"], code) in (
-                ("get", "empty"), ("get", "exit 1"), ("put", "full"), ("put", "timed_out"), ("get", "timed_out"),
+                ("get", "empty"), ("get", "exit 1"), ("put", "full"), ("put", "exit 1"), ("put", "timed_out"), ("get", "timed_out"),
                 ("section", "not_held"), ("lock", "exit 1")):
             return
         if call.begin.get("inner") and code == "task_failed":  # what its own session or call said is in the detail
@@ -171,9 +173,11 @@ class Checker:
         if call.client.language == "cli" and code.startswith("exit "):
             self.wrong.append(f"{call.name}: it failed without an error: {end}")
             return
-        if code not in NEEDS or not self.had(NEEDS[code], call.begin["t"], end["t"]):
+        needs = NEEDS_OF_PYTHON if call.client.language == "python" else NEEDS
+        if code not in needs or not self.had(needs[code], call.begin["t"], end["t"]):
             self.wrong.append(f"{call.name}: {code} cannot be: {end}")
-        elif code == "outcome_unknown" and call.begin.get("key") and call.client.language in LIBRARIES_THAT_RESEND:
+        elif code == "outcome_unknown" and call.begin.get("key") and "effects" in call.begin and call.client.language in LIBRARIES_THAT_RESEND \
+                and not self.had({"crowd"}, call.begin["t"], end["t"]):  # a client that is refused cannot ask again
             self.wrong.append(f"{call.name}: outcome_unknown of a call with an idempotency key: {end}")
 
     # Effects

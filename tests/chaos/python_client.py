@@ -101,7 +101,8 @@ class Client:
     def map(self, pool, _):
         size = self.luck.randrange(1, 200)
         base = self.journal.new_id(size)
-        call = self.journal.begin("map", effects=[base, size], items=size)
+        # Of a chunk whose worker died, all that had no result yet run again.
+        call = self.journal.begin("map", effects=[base, size], items=size, repeats=True)
         self.noted(call, lambda: self.outcomes(base, pool.map_async(effect, range(base, base + size)).outcomes()))
 
     def imap(self, pool, _):

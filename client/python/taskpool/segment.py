@@ -17,11 +17,11 @@ from typing import Any, Callable, NamedTuple, TypeVar
 is_safe = platform.machine() in ("x86_64", "i686", "i386", "AMD64")
 
 _TRIES = 64
-_MAGIC, _FORMAT, _LIVE = 0x3145524F54535054, 1, 1
+_MAGIC, _FORMAT, _LIVE = 0x3145524F54535054, 2, 1
 _UNIT = 64 * 1024
 # Words of the header, of an object's record, of a block.
 _BOUND, _SEED, _OWNER, _CHECK, _STATE, _USED = 2, 3, 4, 13, 14, 15
-_VERSION, _ROOT, _COUNT, _ABOUT = 1, 2, 3, 4
+_ROOT, _ABOUT, _VERSION, _COUNT = 1, 2, 8, 9
 _RECORD_WORDS, _HEADER_WORDS, _SLOTS_AT = 16, 4, 6
 _PLACE = (1 << 36) - 1
 _SEQUENCES = (1 << 28) - 1

@@ -43,7 +43,11 @@ class Imap {
   }
   /// Once next() has returned nothing: the job's totals. Error: why it failed as a whole; each of its inputs told that too,
   /// if there were any.
-  Result<Done> done() const { return stream_.done(); }
+  Result<Done> done() const {
+    auto done = stream_.done();
+    if (done && refused_) return *refused_;
+    return done;
+  }
   Result<std::uint64_t> cancel(bool force = false) {
     stop();
     return stream_.cancel(force);
@@ -75,24 +79,28 @@ class Imap {
     held_.reset();
     if (std::exchange(feed_, nullptr)) stream_.finish();
   }
+  /// The job ended before this input came. Each item that was pushed tells of its end; if all had their outcomes, done() alone.
+  void refuse(const Error& error) {
+    refused_ = error;
+    stop();
+  }
   void refill() {
     if (held_) {
       const auto pushed = stream_.try_push({held_->encoding, held_bytes_, held_->count});
-      if (!pushed) return stop();  // the job failed: each item that was pushed tells
+      if (!pushed) return refuse(pushed.error());
       if (!*pushed) return;
       held_.reset();
     }
     while (feed_ && !held_) {
-      bool failed = false;
       const auto more = feed_([&](const Item& item) {
         const auto pushed = stream_.try_push(item);
-        failed = !pushed;
+        if (!pushed) refused_ = pushed.error();
         if (!pushed || *pushed) return;
         held_ = item;
         held_bytes_.assign(item.bytes.begin(), item.bytes.end());
       });
       if (!more) input_error_ = more.error();
-      if (failed || !more || !*more) return stop();
+      if (refused_ || !more || !*more) return stop();
     }
   }
 
@@ -101,6 +109,7 @@ class Imap {
   std::optional<Item> held_;  ///< An input that did not fit the window yet.
   Bytes held_bytes_;
   std::optional<Error> input_error_;
+  std::optional<Error> refused_;  ///< Why an input that had been pulled was not taken.
   std::optional<Indexed<R>> current_;
 };
 
