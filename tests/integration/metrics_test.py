@@ -131,7 +131,7 @@ class Pages(Watched):
         with self.assertRaises(Failed):
             session.apply("sleep", 60, timeout_ms=50)
         running = session.start("sleep", 60)
-        eventually(lambda: self.daemon.workers(state="busy"), "it runs")
+        eventually(lambda: [row for row in self.daemon.workers() if "run_ms" in row], "its worker has claimed it")
         session.ask("cancel", {"request": running, "force": True})
         with self.assertRaises(Failed):
             session.result(running)
