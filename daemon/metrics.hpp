@@ -44,6 +44,7 @@ struct Metrics {
   std::uint64_t store_live_bytes = 0;
   std::uint64_t store_buffer_bytes = 0;
   std::uint64_t store_waiting = 0;
+  std::uint64_t store_held_back = 0;
 };
 
 /// One line of `taskpool stats`.
@@ -94,6 +95,7 @@ inline constexpr std::array kMetrics{
     MetricInfo{"arena_bytes", &Metrics::arena_bytes, "bytes", false, "shared memory of the sessions' arenas"},
     MetricInfo{"store_operations_total", &Metrics::store_operations, "operations", true,
                "operations on objects of the store, done by the daemon"},
+    MetricInfo{"store_held_back_total", &Metrics::store_held_back, "sessions", true, "times that a session was not read, as much of it waited for a held object"},
     MetricInfo{"store_waiting", &Metrics::store_waiting, "requests", false, "requests that wait at locks, queues and others"},
     MetricInfo{"store_segments", &Metrics::store_segments, "segments", false, "users and groups that have a store"},
     MetricInfo{"store_objects", &Metrics::store_objects, "objects", false, "objects in the store"},
