@@ -63,6 +63,7 @@ App::App(Config config, CommandLine command_line, os::PassedSockets passed)
     failures_.add({jobs_.text(job.id), index, job.call->call.function, job.pool->name(), job.uid, error.code,
                    error.detail, turn_.now()});
   };
+  keeper_.pin = [this](const std::string& id, std::uint32_t uid) { return store_.pin_named(id, uid, nullptr); };
   keeper_.on_uncollected = services_.on_uncollected;
   keeper_.on_dropped = [this](const queue::Job& job) {
     if (job.call->call.command.empty()) return;

@@ -96,12 +96,13 @@ struct Config {
   std::uint64_t kept_result_bytes = 64u << 20;     ///< Results kept for `fetch`, all together.
   std::uint32_t kept_results = 10'000;
   std::chrono::milliseconds keep_results_for{3'600'000};
-  std::string store_dir;                         ///< Directory of the shared store's segments; empty: SOCKET.store.
-  std::uint64_t store_max_bytes = 1u << 30;      ///< Of one user's or group's part of the store.
-  std::uint32_t store_max_objects = 100'000;     ///< The same.
-  std::chrono::milliseconds session_grace{5000}; ///< How long a session may be resumed after the daemon's restart.
   std::string metrics_listen;         ///< Where /metrics and /healthz are: a path, or a loopback address and port. Empty: nowhere.
   mode_t metrics_socket_mode = 0600;  ///< Of that path.
+  std::string store_dir;                     ///< Directory of the shared store's segments; empty: SOCKET.store.
+  std::uint64_t store_max_bytes = 1u << 30;  ///< Of one user's or group's part of the store.
+  std::uint64_t store_max_writer_bytes = 512u << 20;  ///< Of a group's, what one user may have there.
+  std::uint32_t store_max_objects = 100'000;          ///< As store_max_bytes.
+  std::chrono::milliseconds session_grace{5000};      ///< How long a session may be resumed after the daemon's restart.
   std::uint32_t max_sessions = 4096;
   std::uint32_t max_nesting = 8;        ///< Depth of tasks that wait for tasks.
   std::uint32_t max_lent_workers = 64;  ///< Extra workers that run while others wait for tasks of their own.

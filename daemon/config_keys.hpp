@@ -130,6 +130,8 @@ inline constexpr std::array kConfigKeys{
     Key<C>{"store_dir", Text<C>{&C::store_dir}, "directory of the shared store", kNeedsRestart},
     Key<C>{"store_max_bytes", Size<C>{&C::store_max_bytes, 1u << 20, std::uint64_t{1} << 39},
            "the store of one user or group"},
+    Key<C>{"store_max_writer_bytes", Size<C>{&C::store_max_writer_bytes, 0, kAnySize},
+           "what one user may have in the store of a group", kNeedsRestart},
     Key<C>{"store_max_objects", Count<C>{&C::store_max_objects, 0, 10'000'000}, "its objects"},
     Key<C>{"session_grace", Duration<C>{&C::session_grace}, "how long sessions may be resumed after a restart"},
     Key<C>{"max_output_bytes", Size<C>{&C::max_output_bytes, 0, kMaxOutputBytes},

@@ -49,6 +49,7 @@ struct Metrics {
   std::uint64_t store_live_bytes = 0;
   std::uint64_t store_buffer_bytes = 0;
   std::uint64_t store_waiting = 0;
+  std::uint64_t store_held_back = 0;
 };
 
 /// How often something took how long, in classes with fixed bounds. Counting takes no clock and no memory.
@@ -170,6 +171,8 @@ inline constexpr std::array kMetrics{
                "operations on objects of the store, done by the daemon"},
     MetricInfo{"store_waiting", &Metrics::store_waiting, "requests", false,
                "requests that wait at locks, queues and others"},
+    MetricInfo{"store_held_back_total", &Metrics::store_held_back, "sessions", true,
+               "times that a session was not read, as much of it waited for a held object"},
     MetricInfo{"store_segments", &Metrics::store_segments, "segments", false, "users and groups that have a store"},
     MetricInfo{"store_objects", &Metrics::store_objects, "objects", false, "objects in the store"},
     MetricInfo{"store_bytes", &Metrics::store_bytes, "bytes", false, "memory that the store's segments take"},

@@ -40,14 +40,14 @@ constexpr Names op_names() {
        "worker_ready", "worker_failed");
   list(Op::start, "start", "ready", "start_failed", "fork", "forked", "fork_failed", "exited");
   list(Op::object_open, "object_open", "object_close", "object_delete", "store", "store_reply", "watch", "changed",
-       "objects", "locks", "buffer_open");
+       "objects", "locks", "buffer_open", "release_refs");
   return names;
 }
 constexpr Names kOpNames = op_names();
 static_assert(kOpNames[static_cast<std::size_t>(Op::whoami)] == "whoami");
 static_assert(kOpNames[static_cast<std::size_t>(Op::worker_failed)] == "worker_failed");
 static_assert(kOpNames[static_cast<std::size_t>(Op::exited)] == "exited");
-static_assert(kOpNames[static_cast<std::size_t>(Op::buffer_open)] == "buffer_open");
+static_assert(kOpNames[static_cast<std::size_t>(Op::release_refs)] == "release_refs");
 
 constexpr Names encoding_names() {
   Names names{};

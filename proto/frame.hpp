@@ -25,6 +25,7 @@ enum class Op : std::uint8_t {
   run = 64, run_results, run_failed, define, attach, detach, want_room, room, report, worker_ready, worker_failed,
   start = 96, ready, start_failed, fork, forked, fork_failed, exited,
   object_open = 128, object_close, object_delete, store, store_reply, watch, changed, objects, locks, buffer_open,
+  release_refs,
 };
 
 /// The name of an op as PROTOCOL.md writes it, or "" for a number that is none.

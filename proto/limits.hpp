@@ -79,6 +79,10 @@ inline constexpr std::size_t kMaxArrayWords = kMaxStoreValueBytes / 8;
 inline constexpr std::uint32_t kMaxBatch = 1024;
 /// Objects that one session has open; their numbers are 1..this.
 inline constexpr std::uint32_t kMaxOpened = 65536;
+/// Objects that the result of one task may name,
+inline constexpr std::uint32_t kMaxResultRefs = 1024;
+/// and those of the results that a session has and did not release.
+inline constexpr std::uint32_t kMaxHeldRefs = 65536;
 /// How much of a dict or a list one page of it holds, beyond which the next one begins. Bytes.
 inline constexpr std::size_t kPageBytes = 1u << 16;
 /// How long one holder may stop the writes of an object.

@@ -84,6 +84,16 @@ struct Call {
   std::vector<std::string> refs;  ///< Ids of the objects that the arguments name.
 };
 
+/// The head of `run_results`, `result` and `results`, if the results name objects of the store.
+struct ResultRefs {
+  std::vector<std::string> refs;  ///< Their ids.
+};
+
+/// The head of `release_refs`.
+struct ReleaseRefs {
+  std::vector<std::string> refs;  ///< Ids, each as often as a result brought it.
+};
+
 struct Done {
   std::uint64_t total = 0;
   std::uint64_t succeeded = 0;

@@ -104,6 +104,10 @@ struct taskpool_host {
 
   /* The task's name, as the caller knows it. Valid until the function returns. */
   const char* (*task)(const struct taskpool_call* call);
+
+  /* The result names this object of the shared store, by its id: the object lives as long as the result does. At most 1024
+   * of them. Returns 0, or -1 if there are more, or it is no id. */
+  int (*refer)(const struct taskpool_call* call, const char* object);
 };
 
 /* One call. Owned by the runtime, valid until the function returns; only the runtime makes these, and it may have more

@@ -108,6 +108,17 @@ void shape(Io& io, std::type_identity<Call>) {
 }
 
 template <class Io>
+void shape(Io& io, std::type_identity<ResultRefs>) {
+  io.texts("refs", &ResultRefs::refs, kMaxNameBytes);
+}
+
+template <class Io>
+void shape(Io& io, std::type_identity<ReleaseRefs>) {
+  io.request();
+  io.texts("refs", &ReleaseRefs::refs, kMaxNameBytes);
+}
+
+template <class Io>
 void shape(Io& io, std::type_identity<Done>) {
   io.integer("total", &Done::total, kAny64);
   io.integer("succeeded", &Done::succeeded, kAny64);

@@ -94,6 +94,10 @@ Result<std::string> round_trip(Op op, std::string_view head) {
     case Op::apply:
     case Op::map:
     case Op::run: return decode_and_encode<Call>(head);
+    case Op::result:
+    case Op::results:
+    case Op::run_results: return head.empty() ? decode_nothing(head) : decode_and_encode<ResultRefs>(head);
+    case Op::release_refs: return decode_and_encode<ReleaseRefs>(head);
     case Op::done: return decode_and_encode<Done>(head);
     case Op::progress: return decode_and_encode<Progress>(head);
     case Op::cancel: return decode_and_encode<Cancel>(head);
@@ -139,16 +143,13 @@ Result<std::string> round_trip(Op op, std::string_view head) {
     case Op::changed:
     case Op::ok:
     case Op::forget:
-    case Op::result:
     case Op::input:
-    case Op::results:
     case Op::pools:
     case Op::stats:
     case Op::reload:
     case Op::ping:
     case Op::arena_release:
     case Op::nested_wait:
-    case Op::run_results:
     case Op::want_room: return decode_nothing(head);
   }
   return fail(Errc::bad_message, "op without a head's struct");

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
+#include <grp.h>
 
 #include <array>
+#include <cstdlib>
 
 #include "client/cli/rows.hpp"
 #include "client/cli/store_words.hpp"
@@ -18,19 +20,43 @@ constexpr std::array kObjectFields{Field{"NAME", "name"},
                                    Field{"OWNER", "owner"},
                                    Field{"SESSIONS", "opened_by"},
                                    Field{"OBJECT", "object"}};
+constexpr std::array kUsageFields{Field{"WHOSE", "owner"}, Field{"BYTES", "bytes", Shows::bytes},
+                                  Field{"BOUND", "bound_bytes", Shows::bytes},
+                                  Field{"OBJECTS", "objects", Shows::number}};
 constexpr std::array kLockFields{Field{"NAME", "name"}, Field{"TYPE", "type"}, Field{"WHO", "who"},
                                  Field{"DOES", "does"}, Field{"SINCE", "since_ms", Shows::time}};
+
+std::string group_name(const std::string& gid) {
+  const auto* const group = ::getgrgid(static_cast<gid_t>(std::strtoul(gid.c_str(), nullptr, 10)));
+  return "group " + (group != nullptr ? std::string{group->gr_name} : gid);
+}
 
 /// Adds what people want to see to the daemon's rows.
 void explain_objects(json& reply) {
   for (auto& row : reply["objects"]) {
     const auto group = row.value("group", "");
-    row["owner"] = group.empty() ? user_name(row.value("uid", std::uint64_t{0})) : "group " + group;
+    row["owner"] = group.empty() ? user_name(row.value("uid", std::uint64_t{0})) : group_name(group);
     std::string sessions;
     for (const auto& session : row.value("sessions", json::array()))
       sessions += (sessions.empty() ? "" : " ") + session.dump();
     row["opened_by"] = sessions;
   }
+}
+
+/// One line for each segment, and below a group's one for each of its writers.
+json usage_lines(const json& reply) {
+  auto lines = json::array();
+  for (const auto& segment : reply.value("segments", json::array())) {
+    auto line = segment;
+    const auto group = segment.value("group", "");
+    line["owner"] = group.empty() ? user_name(segment.value("uid", std::uint64_t{0})) : group_name(group);
+    lines.push_back(line);
+    for (const auto& writer : segment.value("writers", json::array()))
+      lines.push_back({{"owner", "  " + user_name(writer.value("uid", std::uint64_t{0}))},
+                       {"bytes", writer.value("bytes", std::uint64_t{0})},
+                       {"bound_bytes", writer.value("bound_bytes", std::uint64_t{0})}});
+  }
+  return lines;
 }
 
 /// One line for each holder and each waiter.
@@ -77,12 +103,19 @@ Run define_objects(CLI::App& app) {
   app.add_option("-g,--group", options->group, "Those that this Unix group shares")->type_name("GROUP");
   app.add_option("--after", options->after, "Those made after this one, as OBJECT names it")->type_name("OBJECT");
   app.add_option("--limit", options->limit, "At most N rows (100)")->type_name("N")->check(CLI::Range(1u, kMaxRows));
-  return [options](const Invocation& invocation) -> Result<int> {
-    invocation.expect_words(0, 1);
+  const auto usage = std::make_shared<bool>(false);
+  app.add_flag("-u,--usage", *usage, "Instead: how full the store is, and who has how much of a group's");
+  return [options, usage](const Invocation& invocation) -> Result<int> {
+    invocation.expect_words(0, *usage ? 0 : 1);
+    if (*usage) options->limit = 1;
     if (!invocation.words.empty()) options->name = invocation.words[0];
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
     auto reply = client->objects(*options);
+    if (reply && *usage) {
+      *reply = {{"segments", invocation.globals.json ? (*reply)["segments"] : usage_lines(*reply)}};
+      return show_rows(invocation, reply, "segments", kUsageFields);
+    }
     if (reply && !invocation.globals.json) explain_objects(*reply);
     return show_rows(invocation, reply, "objects", kObjectFields);
   };

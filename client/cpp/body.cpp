@@ -15,7 +15,8 @@ Body::Body(Body&& other) noexcept
       owned_{std::move(other.owned_)},
       bytes_{std::exchange(other.bytes_, {})},
       mapping_{std::move(other.mapping_)},
-      connection_{std::move(other.connection_)} {}
+      connection_{std::move(other.connection_)},
+      refs_{std::move(other.refs_)} {}
 
 Body& Body::operator=(Body&& other) noexcept {
   if (this == &other) return *this;
@@ -26,6 +27,7 @@ Body& Body::operator=(Body&& other) noexcept {
   bytes_ = std::exchange(other.bytes_, {});
   mapping_ = std::move(other.mapping_);
   connection_ = std::move(other.connection_);
+  refs_ = std::move(other.refs_);
   return *this;
 }
 

@@ -147,6 +147,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::uint32_t number_of(const std::shared_ptr<Prepared>& prepared);
   /// Leaves a callback to be run without the lock. Locked.
   void call_later(std::function<void()> callback) { callbacks_.push_back(std::move(callback)); }
+  /// Drops what takes the lock when it goes. Locked.
+  void drop_later(std::shared_ptr<void> thing) { dropped_.push_back(std::move(thing)); }
   /// Frees the slot and what it holds, and tells who waits. Locked.
   void end(Pending& pending);
 
@@ -193,8 +195,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void release(const Mapping& mapping, std::span<const std::byte> bytes);
   /// Gives a body's down region back, if it views one. Locked.
   void release_locked(Body body);
-  /// Gives back the down regions of a frame that nobody takes. Locked.
+  /// Gives back the down regions of a frame that nobody takes, and what its results name. Locked.
   void release_all(const FrameView& frame);
+  /// What the results in a frame name, kept until the last copy of this goes; null: nothing. Locked. Error:
+  /// `bad_message`.
+  Result<std::shared_ptr<void>> refs_of(const FrameView& frame);
+  /// Lets that go. Takes the lock.
+  void release_refs(const std::vector<std::string>& refs, std::uint64_t epoch);
+  /// Has a body of such a frame keep it.
+  static void attach_refs(Body& body, std::shared_ptr<void> refs) { body.refs_ = std::move(refs); }
   /// The body of a single reply: copied, or a view of the arena. Locked.
   Result<Body> read_single(const FrameView& frame);
 
@@ -355,7 +364,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Bytes store_body_;                  ///< Where a body is built.
   ByteBuffer unanswered_;  ///< Frames that may have to be sent again, in order; those of waiting ones are with them.
   std::deque<std::pair<std::uint64_t, std::shared_ptr<Opened>>> quiet_objects_;  ///< What its quiet ones name.
-  std::vector<std::shared_ptr<Opened>> dropped_;  ///< Dropped without the lock, as their destructors take it.
+  std::vector<std::shared_ptr<void>> dropped_;  ///< Dropped without the lock, as their destructors take it.
 
   std::size_t queue_limit_ = 0;
   std::size_t queued_bytes_ = 0;
@@ -373,6 +382,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool opening_segment_ = false;
   Reply place_freed_;  ///< Never sent: who waits for a place or a segment follows this.
   std::vector<ArenaRef> releases_;
+  std::vector<std::string> released_refs_;
 };
 
 }  // namespace taskpool::client

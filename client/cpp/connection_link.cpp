@@ -165,6 +165,7 @@ void Connection::break_link(const Error& why) {
   down_segments_.clear();
   store_segments_.clear();
   releases_.clear();
+  released_refs_.clear();
   places_in_flight_ = 0;
   refused_.reset();
   up_changed();

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "client/cpp/connection.hpp"
+#include "proto/codec.hpp"
 
 /// What goes out: frames are collected, and written without ever blocking under the lock.
 namespace taskpool::client {
@@ -16,6 +17,25 @@ constexpr std::size_t kCompactBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxReleases = 4096;
 /// So many regions are given back without waiting for something else to send.
 constexpr std::size_t kReleaseAtOnce = 64;
+/// Ids in one `release_refs` frame: they fit its head.
+constexpr std::size_t kMaxReleasedRefs = kMaxFrameHeadBytes / (kMaxNameBytes + 8);
+
+/// What a result names, for as long as somebody here has the result.
+class ResultRefsHold {
+ public:
+  ResultRefsHold(std::vector<std::string> refs, std::weak_ptr<Connection> connection, std::uint64_t epoch)
+      : refs_{std::move(refs)}, connection_{std::move(connection)}, epoch_{epoch} {}
+  ResultRefsHold(const ResultRefsHold&) = delete;
+  ResultRefsHold& operator=(const ResultRefsHold&) = delete;
+  ~ResultRefsHold() {
+    if (const auto connection = connection_.lock()) connection->release_refs(refs_, epoch_);
+  }
+
+ private:
+  const std::vector<std::string> refs_;
+  const std::weak_ptr<Connection> connection_;
+  const std::uint64_t epoch_;
+};
 
 }  // namespace
 
@@ -89,7 +109,7 @@ void Connection::wait_writable(Lock& lock, const Deadline& deadline) {
 Result<void> Connection::flush() {
   if (is_inherited()) return inherited();
   Lock lock{mutex_};
-  if (unsent() == 0 && releases_.empty()) return {};
+  if (unsent() == 0 && releases_.empty() && released_refs_.empty()) return {};
   if (auto connected = ensure_connected(lock); !connected) return connected;
   drain(lock, 0);
   if (state_ != State::connected) return fail(Errc::daemon_gone, "the connection broke");
@@ -106,6 +126,13 @@ void Connection::append_releases() {
     append(prefix, {}, std::as_bytes(part));
   }
   releases_.clear();
+  for (std::size_t at = 0; at < released_refs_.size(); at += kMaxReleasedRefs) {
+    const auto part = std::span{released_refs_}.subspan(at, std::min(kMaxReleasedRefs, released_refs_.size() - at));
+    Prefix prefix;
+    prefix.op = Op::release_refs;
+    append(prefix, encode(ReleaseRefs{{part.begin(), part.end()}}), {});
+  }
+  released_refs_.clear();
 }
 
 void Connection::release(const Mapping& mapping, std::span<const std::byte> bytes) {
@@ -123,9 +150,29 @@ void Connection::release_locked(Body body) {
   releases_.push_back(mapping->reference_to(body.bytes_));
 }
 
+Result<std::shared_ptr<void>> Connection::refs_of(const FrameView& frame) {
+  if (frame.head.empty()) return std::shared_ptr<void>{};
+  auto head = decode<ResultRefs>(frame.head);
+  if (!head) return head.error();
+  if (head->refs.empty()) return std::shared_ptr<void>{};
+  return std::shared_ptr<void>{std::make_shared<ResultRefsHold>(std::move(head->refs), weak_from_this(), epoch_)};
+}
+
+void Connection::release_refs(const std::vector<std::string>& refs, std::uint64_t epoch) {
+  if (is_inherited()) return;
+  const Lock lock{mutex_};
+  if (epoch != epoch_) return;
+  released_refs_.insert(released_refs_.end(), refs.begin(), refs.end());
+  write_out();  // what only this result kept alive may go now
+}
+
 void Connection::release_all(const FrameView& frame) {
   const bool results = frame.prefix.op == Op::result || frame.prefix.op == Op::results;
-  if (!results || (frame.prefix.flags & kInArena) == 0) return;
+  if (!results) return;
+  if (!frame.head.empty())
+    if (const auto head = decode<ResultRefs>(frame.head); head)
+      released_refs_.insert(released_refs_.end(), head->refs.begin(), head->refs.end());
+  if ((frame.prefix.flags & kInArena) == 0) return;
   for (std::size_t at = 0; at + sizeof(ArenaRef) <= frame.body.size(); at += sizeof(ArenaRef)) {
     const auto ref = load<ArenaRef>(frame.body.data() + at);
     if (ref.bytes > 0) releases_.push_back(ref);

@@ -37,6 +37,9 @@ Result<bool> Job::accept(Connection& connection, const FrameView& frame, std::sp
       if (!fetching_ || completed() > 0) break;
       auto body = connection.read_single(frame);
       if (!body) return body.error();
+      auto refs = connection.refs_of(frame);
+      if (!refs) return refs.error();
+      if (*refs) keep_refs(std::move(*refs));
       completed_.store(1, std::memory_order_release);
       pushed_.store(1, std::memory_order_release);
       deliver_one(connection, 0, std::move(*body));
@@ -54,6 +57,14 @@ Result<void> Job::accept_results(Connection& connection, const FrameView& frame)
   if (prefix.count == 0) return {};
   const auto due = settle_due(connection, prefix, prefix.count);
   if (!due) return due.error();
+  auto refs = connection.refs_of(frame);
+  if (!refs) return refs.error();
+  if (*refs) {
+    if (!due->empty())
+      keep_refs(std::move(*refs));
+    else
+      connection.drop_later(std::move(*refs));  // it came before
+  }
   if ((prefix.flags & kInArena) != 0) return accept_from_arena(connection, frame, *due);
   const std::uint64_t first = prefix.target;
   const auto size = element_bytes(prefix.encoding);

@@ -81,6 +81,8 @@ class Job : public Pending {
   virtual void deliver_array(Connection& connection, std::uint64_t first, Body body) = 0;
   virtual void deliver_failure(Connection& connection, std::uint64_t first, std::uint64_t count,
                                const ErrorHead& error) = 0;
+  /// What keeps the objects that the results name which are delivered next: until the job goes, here.
+  virtual void keep_refs(std::shared_ptr<void> refs) { refs_.push_back(std::move(refs)); }
 
   std::uint64_t first_index_ = 0;  ///< Where a fetch begins. Constant once sent.
 
@@ -142,6 +144,8 @@ class Job : public Pending {
   // Under input_mutex_.
   Packer packer_;
   Encoding encoding_ = Encoding::none;
+
+  std::vector<std::shared_ptr<void>> refs_;  ///< keep_refs().
 
   std::atomic<bool> finished_{false};
   std::atomic<std::uint64_t> pushed_{0};

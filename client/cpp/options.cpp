@@ -19,6 +19,7 @@ Call CallOptions::call(std::string function, std::string pool) const {
   call.idempotency_key = idempotency_key;
   call.name = name;
   call.announce = announce;
+  call.refs = refs;
   return call;
 }
 

@@ -23,7 +23,10 @@ Result<bool> Reply::accept(Connection& connection, const FrameView& frame, std::
     case Op::result: {
       auto read = connection.read_single(frame);
       if (!read) return read.error();
+      auto refs = connection.refs_of(frame);
+      if (!refs) return refs.error();
       body = std::move(*read);
+      Connection::attach_refs(body, std::move(*refs));
       return true;
     }
     case Op::ok: {
@@ -43,6 +46,7 @@ Result<bool> Reply::accept(Connection& connection, const FrameView& frame, std::
     case Op::failed:
     case Op::done:
       // A fetch of what turned out to be a job: the rest of it is dropped.
+      connection.release_all(frame);
       if (!failure)
         failure =
             std::make_unique<ErrorHead>(error_head(Errc::bad_argument, "it is a job: take its outcomes one by one"));

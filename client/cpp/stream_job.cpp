@@ -94,6 +94,7 @@ MapStream::State StreamJob::wait_for(Connection& connection, const Deadline& dea
 void StreamJob::keep(Chunk chunk) {
   ready_bytes_.fetch_add(chunk.bytes(), std::memory_order_relaxed);
   const auto first = chunk.first;
+  chunk.refs = std::exchange(refs_, nullptr);  // such results come in a frame of their own
   ready_.emplace(first, std::move(chunk));
 }
 

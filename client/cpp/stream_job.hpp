@@ -29,6 +29,7 @@ class StreamJob final : public Job {
     Body body;                         ///< Of all of them: packed, an array, or one item as it is.
     bool single = false;               ///< The last of these.
     std::unique_ptr<ErrorHead> error;  ///< Instead of it.
+    std::shared_ptr<void> refs;        ///< Keeps the objects that they name.
     std::size_t bytes() const { return body.bytes().size() + sizeof(Chunk); }
   };
 
@@ -38,6 +39,8 @@ class StreamJob final : public Job {
   void deliver_array(Connection&, std::uint64_t first, Body body) override;
   void deliver_failure(Connection&, std::uint64_t first, std::uint64_t count, const ErrorHead& error) override;
 
+  void keep_refs(std::shared_ptr<void> refs) override { refs_ = std::move(refs); }
+
   void keep(Chunk chunk);
   bool has_next() const;
   bool has_room(const Item& item) const;
@@ -46,6 +49,7 @@ class StreamJob final : public Job {
 
   const StreamOptions options_;
 
+  std::shared_ptr<void> refs_;            ///< Of the outcomes that are delivered next.
   std::map<std::uint64_t, Chunk> ready_;  ///< By first index. Under the connection's lock.
   std::atomic<std::size_t> ready_bytes_{0};
   std::atomic<bool> taker_waits_{false};

@@ -23,7 +23,8 @@ void learn(Worker& worker, const queue::Job& job) {
 }  // namespace
 
 void Pool::on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
-                         std::span<const std::byte> table, std::span<const std::byte> payload) {
+                         std::span<const std::byte> table, std::span<const std::byte> payload,
+                     std::span<const std::string> refs) {
   auto& job = *assignment.job;
   learn(worker, job);
   services_.metrics.tasks_succeeded += count;
@@ -31,7 +32,7 @@ void Pool::on_items_done(Worker& worker, Assignment& assignment, std::uint32_t c
   count_wait(assignment, count);
   queue_.succeed(job, count);
   if (job.listener != nullptr) {
-    job.listener->on_results(job, assignment.range.index, count, form, table, payload);
+    job.listener->on_results(job, assignment.range.index, count, form, table, payload, refs);
   } else if ((form.flags & kInArena) != 0) {
     for (std::size_t at = 0; at + sizeof(ArenaRef) <= payload.size(); at += sizeof(ArenaRef))
       services_.arenas.release(job.session, load<ArenaRef>(payload.data() + at));

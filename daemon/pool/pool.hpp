@@ -135,7 +135,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void on_worker_ready(Worker& worker) override;
   void on_worker_failed(Worker& worker, const WorkerFailed& failure) override;
   void on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
-                     std::span<const std::byte> table, std::span<const std::byte> payload) override;
+                     std::span<const std::byte> table, std::span<const std::byte> payload,
+                     std::span<const std::string> refs) override;
   void on_items_failed(Worker& worker, Assignment& assignment, std::uint32_t count, ErrorHead error) override;
   void on_report(Worker& worker, const Assignment& assignment, const Report& report) override;
   void on_worker_batch(Worker& worker) override;

@@ -288,6 +288,19 @@ Result<Worker::Expected> Worker::expect(Ticket ticket, std::uint32_t count) {
   return Expected{&oldest, std::min(count, oldest.range.count)};
 }
 
+void Worker::keep_for_results(std::shared_ptr<void> thing) {
+  if (items_ == 0) return;
+  const bool is_busy = page().busy.load(std::memory_order_acquire) != 0;
+  auto last = is_busy ? page().running.load(std::memory_order_relaxed)
+                      : page().finished.load(std::memory_order_acquire) - 1;
+  if (!ticket_before(last, next_ticket_)) last = next_ticket_ - 1;  // nonsense in the page
+  if (!ticket_before(last, assignments_.front().first)) kept_.emplace_back(last, std::move(thing));
+}
+
+void Worker::let_go(Ticket before) {
+  std::erase_if(kept_, [&](const auto& kept) { return ticket_before(kept.first, before); });
+}
+
 void Worker::finish_items(std::uint32_t count) {
   auto& oldest = assignments_.front();
   items_ -= count;
@@ -303,6 +316,7 @@ void Worker::finish_items(std::uint32_t count) {
     return true;
   });
   oldest.first += count;
+  let_go(oldest.first);
   if (oldest.range.count > count) {
     oldest.range.drop_front(count);
     return;
@@ -338,6 +352,12 @@ Result<void> Worker::on_results(const FrameView& frame) {
   const bool single_array = is_array(prefix.encoding) && prefix.target == 1;
   const std::uint32_t items = single_array ? 1 : prefix.count;
   if (items == 0) return fail(Errc::bad_message, "run_results: no items");
+  ResultRefs named;
+  if (!frame.head.empty()) {
+    auto head = decode<ResultRefs>(frame.head);
+    if (!head) return head.error();
+    named = std::move(*head);
+  }
   const bool packed = !in_arena && !is_array(prefix.encoding);
   const std::size_t width = single_array ? 0 : element_bytes(prefix.encoding);
   const std::size_t table_bytes = packed ? std::size_t{items} * sizeof(std::uint32_t) : 0;
@@ -370,7 +390,7 @@ Result<void> Worker::on_results(const FrameView& frame) {
         if (const auto taken = take_rooms(*assignment, payload); !taken) return taken.error();
       Prefix form = prefix;
       form.count = single_array ? prefix.count : count;
-      owner_.on_items_done(*this, *assignment, count, form, table, payload);
+      owner_.on_items_done(*this, *assignment, count, form, table, payload, named.refs);
       finish_items(count);
     }
     at += count;
@@ -472,7 +492,7 @@ Worker::Remains Worker::bury() {
       const auto room = *std::exchange(oldest.room, std::nullopt);
       const ArenaRef filled{room.segment, room.offset, done * element_bytes(encoding)};
       const Prefix form{.op = Op::run_results, .flags = kInArena, .encoding = encoding, .count = done};
-      owner_.on_items_done(*this, oldest, done, form, {}, std::as_bytes(std::span{&filled, 1}));
+      owner_.on_items_done(*this, oldest, done, form, {}, std::as_bytes(std::span{&filled, 1}), {});
       finish_items(done);
     }
   }
@@ -494,6 +514,7 @@ Worker::Remains Worker::bury() {
   assignments_.clear();
   items_ = 0;
   estimated_ns_ = 0;
+  kept_.clear();
   return remains;
 }
 

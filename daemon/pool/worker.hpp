@@ -60,9 +60,10 @@ class WorkerOwner {
   virtual void on_worker_ready(Worker& worker) = 0;
   /// Its initializer failed; it will exit.
   virtual void on_worker_failed(Worker& worker, const WorkerFailed& failure) = 0;
-  /// The first `count` items of `assignment` have results.
+  /// The first `count` items of `assignment` have results, which name the objects of the store with the ids `refs`.
   virtual void on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
-                             std::span<const std::byte> table, std::span<const std::byte> payload) = 0;
+                             std::span<const std::byte> table, std::span<const std::byte> payload,
+                     std::span<const std::string> refs) = 0;
   virtual void on_items_failed(Worker& worker, Assignment& assignment, std::uint32_t count, ErrorHead error) = 0;
   virtual void on_report(Worker& worker, const Assignment& assignment, const Report& report) = 0;
   /// Everything that had arrived was handled: `items` finished, which took `worked`.
@@ -134,6 +135,9 @@ class Worker : public wire::FrameSink {
   };
   Remains bury();
 
+  /// Holds something until the results of what user code has begun by now were told: its last one may name it.
+  void keep_for_results(std::shared_ptr<void> thing);
+
   /// Asks user code to stop what it runs. No effect on any other ticket.
   void interrupt(Ticket ticket, Interrupt reason);
   void kill();
@@ -194,6 +198,7 @@ class Worker : public wire::FrameSink {
   /// An assignment came, or went: a user whose first, or last, it is has one slot more, or less.
   void count_in(Assignment& assignment, const queue::UsagePtr& usage);
   void count_out(Assignment& assignment);
+  void let_go(Ticket before);
   void attach(std::uint32_t session, bool down, std::uint64_t segment);
   void attach_references(const queue::Range& range, std::uint32_t session);
   Result<void> take_rooms(const Assignment& assignment, std::span<const std::byte> references);
@@ -222,6 +227,7 @@ class Worker : public wire::FrameSink {
   Ticket reported_ = 0;     ///< Tickets before this one were reported as run: never taken back, whatever the page says.
   bool handling_ = false;
   std::vector<Room> rooms_;
+  std::vector<std::pair<Ticket, std::shared_ptr<void>>> kept_;  ///< keep_for_results(): until that ticket was told.
   std::set<std::pair<std::uint32_t, std::pair<bool, std::uint64_t>>> attached_;
   std::set<std::uint32_t> defined_;
 };

@@ -53,9 +53,11 @@ class Listener {
  public:
   virtual ~Listener() = default;
   /// Results of `count` consecutive items, encoded as `form` says: a table of lengths and the items, or an empty table
-  /// and the elements of an array or the references to an arena, whose regions become the listener's.
+  /// and the elements of an array or the references to an arena, whose regions become the listener's. `refs`: ids of
+  /// the store's objects that they name.
   virtual void on_results(Job& job, std::uint32_t index, std::uint32_t count, const Prefix& form,
-                          std::span<const std::byte> table, std::span<const std::byte> payload) = 0;
+                          std::span<const std::byte> table, std::span<const std::byte> payload,
+                          std::span<const std::string> refs) = 0;
   virtual void on_failed(Job& job, std::uint32_t index, std::uint32_t count, const ErrorHead& error) = 0;
   virtual void on_progress(Job& job, std::uint32_t index, const Report& report) = 0;
   /// All items have their outcomes. Returns whether to keep the job: then the listener releases it some time.

@@ -111,6 +111,13 @@ struct Call::Services {
   static const char* command_options(const taskpool_call* call) { return self(call).command_.c_str(); }
   static const char* spool_path(const taskpool_call* call) { return self(call).place_.spool.c_str(); }
   static const char* task(const taskpool_call* call) { return self(call).task_name(); }
+  static int refer(const taskpool_call* call, const char* object) {
+    auto& refs = self(call).refs_.refs;
+    const auto id = short_text(object, kMaxNameBytes + 1);
+    if (id.empty() || id.size() > kMaxNameBytes || refs.size() >= kMaxResultRefs) return -1;
+    if (std::find(refs.begin(), refs.end(), id) == refs.end()) refs.push_back(id);
+    return 0;
+  }
 };
 
 const taskpool_host Call::kHost{
@@ -130,6 +137,7 @@ const taskpool_host Call::kHost{
     .command_options = Services::command_options,
     .spool_path = Services::spool_path,
     .task = Services::task,
+    .refer = Services::refer,
 };
 
 Call::Call(Link& link, const Interrupts& interrupts, Place where)
@@ -163,6 +171,7 @@ void Call::begin_item(Ticket ticket, std::uint32_t offset, Encoding item_encodin
   result_place_ = nullptr;
   room_ = {};
   is_dropped_ = false;
+  refs_.refs.clear();
   error_.reset();
 }
 
@@ -220,14 +229,15 @@ void Call::publish(bool succeeded) {
   if (!succeeded || error_) return publish_failure();
   auto& outbox = link_.outbox();
   const auto place = origin(result_encoding_);
+  const auto head = refs_.refs.empty() ? std::string{} : encode(refs_);
   const auto width = element_bytes(result_encoding_);
   const auto elements = width == 0 ? 1u : static_cast<std::uint32_t>(result_bytes_ / width);
   if (room_ != ArenaRef{} && result_bytes_ > 0) {
-    outbox.add_reference(place, elements, {room_.segment, room_.offset, result_bytes_});
+    outbox.add_reference(place, elements, {room_.segment, room_.offset, result_bytes_}, head);
   } else if (width != 0) {
-    outbox.add_array(place, elements, {result_place_, result_bytes_ / width * width});
+    outbox.add_array(place, elements, {result_place_, result_bytes_ / width * width}, head);
   } else {
-    outbox.add_item(place, {result_place_, result_bytes_});
+    outbox.add_item(place, {result_place_, result_bytes_}, head);
   }
 }
 

@@ -88,6 +88,7 @@ class Call : public taskpool_call {
   bool is_dropped_ = false;
   std::vector<std::byte> dropped_;  ///< A result that nobody wants.
   ArenaRef room_;                   ///< All zero: the result is inline.
+  ResultRefs refs_;                 ///< What the result names.
   std::optional<ErrorHead> error_;
 };
 

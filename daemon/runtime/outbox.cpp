@@ -26,22 +26,23 @@ std::byte* Outbox::reserve([[maybe_unused]] std::size_t bytes) const {
   return memory_.data() + aligned;
 }
 
-void Outbox::add_item(const Origin& origin, std::span<const std::byte> item) {
+void Outbox::add_item(const Origin& origin, std::span<const std::byte> item, std::string_view head) {
   assert(item.size() <= kMaxInlineItemBytes);
-  add({.origin = origin, .form = Form::item, .count = 1}, results_prefix(origin, 1), item);
+  add({.origin = origin, .form = Form::item, .count = 1}, results_prefix(origin, 1), item, head);
 }
 
-void Outbox::add_array(const Origin& origin, std::uint32_t elements, std::span<const std::byte> numbers) {
+void Outbox::add_array(const Origin& origin, std::uint32_t elements, std::span<const std::byte> numbers,
+                       std::string_view head) {
   auto prefix = results_prefix(origin, elements);
   prefix.target = origin.single ? 1 : 0;
-  add({.origin = origin, .form = Form::array, .count = elements}, prefix, numbers);
+  add({.origin = origin, .form = Form::array, .count = elements}, prefix, numbers, head);
 }
 
-void Outbox::add_reference(const Origin& origin, std::uint32_t elements, const ArenaRef& ref) {
+void Outbox::add_reference(const Origin& origin, std::uint32_t elements, const ArenaRef& ref, std::string_view head) {
   auto prefix = results_prefix(origin, elements);
   prefix.flags = kInArena;
   prefix.target = origin.single && is_array(origin.encoding) ? 1 : 0;
-  add({.origin = origin, .form = Form::reference, .count = elements}, prefix, std::as_bytes(std::span{&ref, 1}));
+  add({.origin = origin, .form = Form::reference, .count = elements}, prefix, std::as_bytes(std::span{&ref, 1}), head);
 }
 
 void Outbox::add_failed(Ticket ticket, std::uint32_t tickets, const ErrorHead& error) {
@@ -52,34 +53,40 @@ void Outbox::add_failed(Ticket ticket, std::uint32_t tickets, const ErrorHead& e
   add({.origin = {.ticket = ticket}, .form = Form::failed, .count = tickets}, prefix, as_bytes(head));
 }
 
-void Outbox::add(const Entry& entry, Prefix prefix, std::span<const std::byte> payload) {
+void Outbox::add(Entry entry, Prefix prefix, std::span<const std::byte> payload, std::string_view head) {
   const bool has_table = entry.form == Form::item;
-  const std::size_t head_bytes = kPrefixBytes + (has_table ? kTableEntry : 0);
+  const std::size_t head_bytes = kPrefixBytes + head.size() + (has_table ? kTableEntry : 0);
   assert(used_ + head_bytes + payload.size() <= memory_.size());
   std::byte* const frame = memory_.data() + used_;
   // First the payload: it may have been built where the prefix goes.
   if (!payload.empty()) std::memmove(frame + head_bytes, payload.data(), payload.size());
-  if (has_table) store_le(frame + kPrefixBytes, static_cast<std::uint32_t>(payload.size()));
+  if (!head.empty()) {
+    std::memcpy(frame + kPrefixBytes, head.data(), head.size());
+    prefix.head = static_cast<std::uint16_t>(head.size());
+  }
+  if (has_table) store_le(frame + kPrefixBytes + head.size(), static_cast<std::uint32_t>(payload.size()));
   if (entry.form != Form::failed)
     prefix.body = static_cast<std::uint32_t>(payload.size() + (has_table ? kTableEntry : 0));
   encode_prefix(prefix, std::span<std::byte, kPrefixBytes>{frame, kPrefixBytes});
 
-  auto& added = entries_.emplace_back(entry);
-  added.offset = used_;
-  added.payload = payload.size();
+  entry.offset = used_;
+  entry.head = head.size();
+  entry.payload = payload.size();
+  const auto& added = entries_.emplace_back(entry);
   used_ += head_bytes + payload.size();
   page_.outbox_bytes.store(static_cast<std::uint32_t>(used_), std::memory_order_release);
   if (entries_.size() > 1) joinable_ = joinable_ || joins(entries_[entries_.size() - 2], added);
 }
 
 std::span<const std::byte> Outbox::frame_of(const Entry& entry) const {
-  const std::size_t head_bytes = kPrefixBytes + (entry.form == Form::item ? kTableEntry : 0);
+  const std::size_t head_bytes = kPrefixBytes + entry.head + (entry.form == Form::item ? kTableEntry : 0);
   return std::span<const std::byte>{memory_}.subspan(entry.offset, head_bytes + entry.payload);
 }
 
 std::span<const std::byte> Outbox::payload_of(const Entry& entry) const { return frame_of(entry).last(entry.payload); }
 
 bool Outbox::joins(const Entry& entry, const Entry& next) const {
+  if (entry.head > 0 || next.head > 0) return false;
   if (entry.form != next.form || entry.origin.encoding != next.origin.encoding) return false;
   if (entry.origin.single || next.origin.single || entry.origin.ticket + entry.count != next.origin.ticket)
     return false;

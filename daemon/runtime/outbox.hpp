@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "proto/claim_page.hpp"
@@ -32,12 +33,13 @@ class Outbox {
   /// Where a result of up to `bytes` bytes, at most kMaxInlineItemBytes, may be built; aligned for any number, valid
   /// until the next call here. The add functions take it from there or from anywhere else.
   std::byte* reserve(std::size_t bytes) const;
-  /// One result.
-  void add_item(const Origin& origin, std::span<const std::byte> item);
+  /// One result. `head` of all of these: a ResultRefs, encoded; such a result is never joined with others.
+  void add_item(const Origin& origin, std::span<const std::byte> item, std::string_view head = {});
   /// The results of `elements` tickets, or of one if single.
-  void add_array(const Origin& origin, std::uint32_t elements, std::span<const std::byte> numbers);
+  void add_array(const Origin& origin, std::uint32_t elements, std::span<const std::byte> numbers,
+                 std::string_view head = {});
   /// The same, in an arena: one item, or `elements` numbers. Never joined: each reference is a region of its own.
-  void add_reference(const Origin& origin, std::uint32_t elements, const ArenaRef& ref);
+  void add_reference(const Origin& origin, std::uint32_t elements, const ArenaRef& ref, std::string_view head = {});
   /// `tickets` tickets that failed alike.
   void add_failed(Ticket ticket, std::uint32_t tickets, const ErrorHead& error);
 
@@ -57,10 +59,11 @@ class Outbox {
     Form form = Form::failed;
     std::uint32_t count = 0;  ///< Items or elements.
     std::size_t offset = 0;
+    std::size_t head = 0;     ///< Bytes of the head, but of a failure.
     std::size_t payload = 0;  ///< Bytes at the end of the frame: the item, the numbers, the reference.
   };
 
-  void add(const Entry& entry, Prefix prefix, std::span<const std::byte> payload);
+  void add(Entry entry, Prefix prefix, std::span<const std::byte> payload, std::string_view head = {});
   bool joins(const Entry& entry, const Entry& next) const;
   std::span<const std::byte> frame_of(const Entry& entry) const;
   std::span<const std::byte> payload_of(const Entry& entry) const;

@@ -41,7 +41,7 @@ const ErrorHead* Keeper::error_of(const queue::Job& job) const {
 }
 
 void Keeper::add(Record& record, Piece piece) {
-  const auto bytes = sizeof(Piece) + piece.head.size() + piece.body.size();
+  const auto bytes = sizeof(Piece) + 3 * piece.head.size() + piece.body.size();  // the refs are there twice more
   // A quarter of the whole is the most that one job may take.
   if (record.overflowed || record.bytes + bytes > limit() / 4) {
     record.overflowed = true;
@@ -53,9 +53,16 @@ void Keeper::add(Record& record, Piece piece) {
 }
 
 void Keeper::on_results(queue::Job& job, std::uint32_t index, std::uint32_t, const Prefix& form,
-                        std::span<const std::byte> table, std::span<const std::byte> payload) {
+                        std::span<const std::byte> table, std::span<const std::byte> payload,
+                        std::span<const std::string> refs) {
   auto* record = find(job);
   Piece piece{form, {}, {}};
+  if (!refs.empty()) {
+    piece.refs.assign(refs.begin(), refs.end());
+    piece.head = encode(ResultRefs{piece.refs});
+    if (pin)
+      for (const auto& id : refs) piece.pins.push_back(pin(id, job.uid));
+  }
   piece.form.op = Op::results;
   piece.form.target = index;
   piece.form.count = form.count;
@@ -88,7 +95,7 @@ bool Keeper::on_done(queue::Job& job) {
 }
 
 Result<void> Keeper::replay(const queue::Job& job, wire::Channel& to, std::uint64_t request, std::uint32_t session,
-                            std::uint64_t index) {
+                            std::uint64_t index, const std::function<void(std::span<const std::string>)>& hold) {
   auto& record = *find(job);
   record.collected = true;
   if (record.overflowed)
@@ -110,6 +117,7 @@ Result<void> Keeper::replay(const queue::Job& job, wire::Channel& to, std::uint6
         store_le(body.data() + at, *into);
       }
     }
+    if (!piece.refs.empty()) hold(piece.refs);
     if (job.is_map) {
       to.send(prefix, piece.head, body);
       continue;

@@ -38,22 +38,25 @@ class Keeper : public queue::Listener {
   /// The first error of a job that failed.
   const ErrorHead* error_of(const queue::Job& job) const;
   /// Sends a finished job's outcomes from item `index` on, as the replies to `request`. `session` is whose arena takes large
-  /// ones. Error: `out_of_space`.
+  /// ones; `hold` is told which objects results name before they are sent. Error: `out_of_space`.
   Result<void> replay(const queue::Job& job, wire::Channel& to, std::uint64_t request, std::uint32_t session,
-                      std::uint64_t index);
+                      std::uint64_t index, const std::function<void(std::span<const std::string>)>& hold);
   /// Forgets a finished job; it is gone when this returns.
   void drop(queue::Job& job);
   /// Waits for nothing any more: the daemon ends.
   void stop() { timer_.cancel(); }
   /// Jobs kept or still running that somebody may ask for: a private daemon does not leave while there are any.
   std::size_t size() const { return records_.size(); }
+  /// Keeps an object of the store that a result for that user names, as long as what it returns lives.
+  std::function<std::shared_ptr<void>(const std::string& id, std::uint32_t uid)> pin;
   /// Called with the number of a job whose record goes: removes what else is kept of it.
   std::function<void(const queue::Job&)> on_dropped;
   /// Called with a job's first error, and the item it was of, when its record goes before anybody fetched it.
   std::function<void(const queue::Job&, std::uint32_t index, const ErrorHead&)> on_uncollected;
 
   void on_results(queue::Job& job, std::uint32_t index, std::uint32_t count, const Prefix& form,
-                  std::span<const std::byte> table, std::span<const std::byte> payload) override;
+                  std::span<const std::byte> table, std::span<const std::byte> payload,
+                  std::span<const std::string> refs) override;
   void on_failed(queue::Job& job, std::uint32_t index, std::uint32_t count, const ErrorHead& error) override;
   void on_progress(queue::Job& job, std::uint32_t index, const Report& report) override;
   bool on_done(queue::Job& job) override;
@@ -63,6 +66,8 @@ class Keeper : public queue::Listener {
     Prefix form;  ///< `target` is the index of its first item.
     std::string head;
     std::vector<std::byte> body;
+    std::vector<std::string> refs{};            ///< Objects of the store that the items name,
+    std::vector<std::shared_ptr<void>> pins{};  ///< and what keeps them.
   };
   struct Record {
     std::optional<Key> key;

@@ -21,7 +21,35 @@ Result<void> want_no_head(const FrameView& frame) {
 
 }  // namespace
 
+bool Session::waits_in_turn(const FrameView& frame) {
+  if (!core_.store.has_pending(*this)) return false;
+  core_.store.wait_in_turn(*this, frame, false);
+  return true;
+}
+
+bool Session::again(const FrameView& frame) {
+  Result<void> done = boost::system::in_place_value;
+  switch (frame.prefix.op) {
+    case Op::object_open: done = open_object(frame); break;
+    case Op::watch: done = core_.store.watch(*this, frame); break;
+    default: core_.store.close(*this, frame.prefix.target); break;
+  }
+  if (done) return true;
+  if (done.error().errc() == Errc::busy) return false;
+  ++core_.metrics.requests_refused;
+  reply_error(frame.prefix.request, done.error());
+  return true;
+}
+
 Result<void> Session::object_open(const FrameView& frame) {
+  if (waits_in_turn(frame)) return boost::system::in_place_value;
+  const auto done = open_object(frame);
+  if (done || done.error().errc() != Errc::busy) return done;
+  core_.store.wait_in_turn(*this, frame, true);
+  return boost::system::in_place_value;
+}
+
+Result<void> Session::open_object(const FrameView& frame) {
   const auto target = frame.prefix.target;
   const auto head = decode<ObjectOpen>(frame.head);
   if (!head) {
@@ -73,6 +101,8 @@ Result<void> Session::buffer_open(const FrameView& frame) {
 }
 
 Result<void> Session::object_close(const FrameView& frame) {
+  keep_for_task(frame.prefix.target);
+  if (waits_in_turn(frame)) return boost::system::in_place_value;
   core_.store.close(*this, frame.prefix.target);
   return boost::system::in_place_value;
 }
@@ -88,7 +118,10 @@ Result<void> Session::store(const FrameView& frame) {
   return boost::system::in_place_value;
 }
 
-Result<void> Session::watch(const FrameView& frame) { return core_.store.watch(*this, frame); }
+Result<void> Session::watch(const FrameView& frame) {
+  if (waits_in_turn(frame)) return boost::system::in_place_value;
+  return core_.store.watch(*this, frame);
+}
 
 Result<void> Session::objects(const FrameView& frame) {
   const auto request = decode<ObjectsRequest>(frame.head);
@@ -106,6 +139,29 @@ Result<void> Session::locks(const FrameView& frame) {
   if (!rows) return rows.error();
   reply(frame.prefix.request, *rows);
   return boost::system::in_place_value;
+}
+
+// What results name
+
+void Session::hold_refs(std::span<const std::string> refs) {
+  for (const auto& id : refs) {
+    auto pin = core_.store.pin_named(id, uid(), this);
+    if (pin && takes_refs_ && held_refs_.size() < kMaxHeldRefs) held_refs_.emplace(id, std::move(pin));
+  }
+}
+
+Result<void> Session::release_refs(const FrameView& frame) {
+  const auto head = decode<ReleaseRefs>(frame.head);
+  if (!head) return head.error();
+  for (const auto& id : head->refs)
+    if (const auto held = held_refs_.find(id); held != held_refs_.end()) held_refs_.erase(held);
+  return boost::system::in_place_value;
+}
+
+void Session::keep_for_task(std::uint32_t target) {
+  const auto worker = parent_worker_.lock();
+  if (!worker) return;
+  if (auto pin = core_.store.pin_opened(*this, target)) worker->keep_for_results(std::move(pin));
 }
 
 // store::Client

@@ -39,6 +39,7 @@ constexpr std::array kOps{
     OpRow{Op::watch, &Session::watch, false},
     OpRow{Op::objects, &Session::objects},
     OpRow{Op::locks, &Session::locks},
+    OpRow{Op::release_refs, &Session::release_refs},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "daemon/log.hpp"
@@ -116,6 +117,8 @@ void Session::release_everything() {
   if (waiting_nested_)
     if (const auto worker = parent_worker_.lock()) parent_pool_->give_back(*worker);
   core_.waiters.forget(number_);
+  for (std::uint32_t target = 0; target < state.opened.size(); ++target) keep_for_task(target);
+  held_refs_.clear();
   core_.store.end(*this);
   prepared_.clear();
   core_.pools.close_session(who_.uid, number_);
@@ -155,6 +158,8 @@ Result<void> Session::greet(const FrameView& frame) {
       parent_worker_ = worker;
     }
   }
+  takes_refs_ = std::find(hello->capabilities.begin(), hello->capabilities.end(), kResultRefsCapability) !=
+                hello->capabilities.end();
   token_ = make_token();
   state.token = token_;
   const bool resumed = core_.store.resume(*this, hello->resume);
@@ -222,7 +227,10 @@ std::function<void(const std::function<void(Session&)>&)> Session::later() {
 // What becomes of jobs
 
 void Session::on_results(queue::Job& job, std::uint32_t index, std::uint32_t, const Prefix& form,
-                         std::span<const std::byte> table, std::span<const std::byte> payload) {
+                         std::span<const std::byte> table, std::span<const std::byte> payload,
+                         std::span<const std::string> refs) {
+  hold_refs(refs);
+  const auto head = refs.empty() ? std::string{} : encode(ResultRefs{{refs.begin(), refs.end()}});
   Prefix prefix{.op = Op::results,
                 .flags = static_cast<std::uint8_t>(form.flags & kInArena),
                 .encoding = form.encoding,
@@ -232,9 +240,9 @@ void Session::on_results(queue::Job& job, std::uint32_t index, std::uint32_t, co
   if (!job.is_map) {
     prefix.op = Op::result;
     prefix.target = 0;
-    channel_.send(prefix, {}, payload);
+    channel_.send(prefix, head, payload);
   } else {
-    channel_.send(prefix, {}, table, payload);
+    channel_.send(prefix, head, table, payload);
   }
   update_credit();
 }

@@ -103,6 +103,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   Result<void> watch(const FrameView& frame);
   Result<void> objects(const FrameView& frame);
   Result<void> locks(const FrameView& frame);
+  Result<void> release_refs(const FrameView& frame);
 
   // store::Client
   void answer(std::uint64_t request, std::uint32_t count, std::span<const std::byte> body) override;
@@ -114,13 +115,16 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   void removed(const store::Object& object) override;
   std::span<const std::byte> find_up(const ArenaRef& place) const override;
   bool is_member(std::uint32_t gid) const override;
+  bool again(const FrameView& frame) override;
+  void hold_back(bool is_held_back) override { channel_.pause(is_held_back); }
 
   // FrameSink
   Result<void> on_frame(const FrameView& frame, std::vector<os::UniqueFd> fds) override;
 
   // queue::Listener
   void on_results(queue::Job& job, std::uint32_t index, std::uint32_t count, const Prefix& form,
-                  std::span<const std::byte> table, std::span<const std::byte> payload) override;
+                  std::span<const std::byte> table, std::span<const std::byte> payload,
+                  std::span<const std::string> refs) override;
   void on_failed(queue::Job& job, std::uint32_t index, std::uint32_t count, const ErrorHead& error) override;
   void on_progress(queue::Job& job, std::uint32_t index, const Report& report) override;
   bool on_done(queue::Job& job) override;
@@ -134,6 +138,13 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   void release_everything();
   /// Stops or resumes this session's work as it takes its results or not.
   void update_credit();
+  Result<void> open_object(const FrameView& frame);
+  /// Has a request wait behind those of the store that wait. False: there are none.
+  bool waits_in_turn(const FrameView& frame);
+  /// Keeps what a result names that this client is about to be sent, until it says `release_refs`.
+  void hold_refs(std::span<const std::string> refs);
+  /// What a task closes may be what it is going to return: it stays until that is known.
+  void keep_for_task(std::uint32_t target);
 
   // submit.cpp
   Result<Binding> bind(Call call);
@@ -194,6 +205,8 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   };
   std::unordered_map<std::uint64_t, OpenMap> open_maps_;  ///< By request.
   std::vector<std::uint32_t> segments_;  ///< Whose descriptors the client has.
+  bool takes_refs_ = false;              ///< The client knows `release_refs`.
+  std::unordered_multimap<std::string, store::Store::Pin> held_refs_;  ///< What results that it has name, by id.
   // A client inside a task
   std::shared_ptr<pool::Pool> parent_pool_;
   std::weak_ptr<pool::Worker> parent_worker_;

@@ -1,5 +1,7 @@
 #include "daemon/store/collector.hpp"
 
+#include <time.h>
+
 #include "daemon/store/home.hpp"
 
 namespace taskpool::store {
@@ -10,6 +12,13 @@ constexpr std::size_t kSlice = 1000;
 /// Between two markings lies at least this many times what one took.
 constexpr int kRest = 20;
 constexpr std::chrono::milliseconds kLeastRest{20};
+
+/// Of this thread: what a marking costs, however long the turns between its slices take.
+std::chrono::nanoseconds cpu_time() {
+  ::timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
+}
 
 bool is_root(const Object& object) { return !object.name.empty() || !object.openers.empty() || object.pins > 0; }
 
@@ -33,8 +42,16 @@ bool Collector::work(std::chrono::steady_clock::time_point now) {
     marking_ = true;
     phase_ = Phase::roots;
     next_ = ObjectId::none;
-    began_ = now;
+    spent_ = {};
   }
+  const auto began = cpu_time();
+  const bool is_done = step(now);
+  spent_ += cpu_time() - began;
+  if (is_done) finish(now);
+  return is_done;
+}
+
+bool Collector::step(std::chrono::steady_clock::time_point now) {
   switch (phase_) {
     case Phase::roots: mark_roots(); return false;
     case Phase::walk:
@@ -42,11 +59,9 @@ bool Collector::work(std::chrono::steady_clock::time_point now) {
       phase_ = Phase::sweep;
       next_ = ObjectId::none;
       return false;
-    case Phase::sweep:
-      if (!sweep_some(now)) return false;
-      finish(now);
+    case Phase::sweep: break;
   }
-  return true;
+  return sweep_some(now);
 }
 
 void Collector::mark_roots() {
@@ -118,7 +133,7 @@ bool Collector::sweep_some(std::chrono::steady_clock::time_point now) {
 void Collector::finish(std::chrono::steady_clock::time_point now) {
   marking_ = false;
   marked_.clear();
-  earliest_ = now + std::max<std::chrono::steady_clock::duration>((now - began_) * kRest, kLeastRest);
+  earliest_ = now + std::max<std::chrono::steady_clock::duration>(spent_ * kRest, kLeastRest);
   if (!lost_some_) return;
   suspicious_ = true;
   earliest_ = std::max(earliest_, now + patience_ / 4);

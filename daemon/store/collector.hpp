@@ -30,6 +30,8 @@ class Collector {
   void forget(const ObjectPtr& object);
 
  private:
+  /// A slice of a marking; true: it is done.
+  bool step(std::chrono::steady_clock::time_point now);
   void mark_roots();
   bool walk_some();
   bool sweep_some(std::chrono::steady_clock::time_point now);
@@ -46,7 +48,7 @@ class Collector {
   std::vector<ObjectPtr> to_walk_;
   ObjectPtr walking_;
   std::uint64_t position_ = 0;
-  std::chrono::steady_clock::time_point began_{};
+  std::chrono::nanoseconds spent_{};                  ///< CPU time of the marking under way.
   std::chrono::steady_clock::time_point earliest_{};  ///< The next marking does not begin before.
 };
 

@@ -71,7 +71,9 @@ Home::Home(Store& store, std::unique_ptr<Domain> domain)
     : store_{store},
       domain_{std::move(domain)},
       sync_{domain_->writer(), *this},
-      collector_{*this, store.config().session_grace} {}
+      collector_{*this, store.config().session_grace} {
+  if (key().is_group) writer().count_writers(store.config().store_max_writer_bytes);
+}
 
 // After a restart
 
@@ -90,11 +92,13 @@ void Home::restore() {
     if (info.type == ObjectType::array) {
       object->typecode = static_cast<Encoding>(info.aux[0]);
       object->length = info.count;
+      charge_array(*object, 1);
     }
     objects_.emplace(info.id, std::move(object));
   });
   std::uint64_t position = 0;
   const auto name = [this](const EntryView& entry) {
+    writer().count(entry);
     const auto object =
         entry.value.size() == sizeof(std::uint64_t) ? find(ObjectId{load<std::uint64_t>(entry.value.data())}) : nullptr;
     if (!object) return;
@@ -118,6 +122,7 @@ void Home::restore_entries(const ObjectPtr& object) {
     return;
   }
   const auto visit = [&](const EntryView& entry) {
+    writer().count(entry);
     if (entry.refs.size() > 0) object->has_refs = true;
     if (entry.expires_ns != 0) expiry_.note(object->id, std::string{as_text(entry.key)}, entry.expires_ns);
   };
@@ -131,6 +136,7 @@ void Home::restore_record(const ObjectInfo& info) {
   orphan.uid = info.owner_uid;
   orphan.applied = info.aux[kApplied];
   const auto visit = [&](const EntryView& entry) {
+    writer().count(entry);
     const auto key = text_of(entry.key);
     if (key == kTokenKey) orphan.token = as_text(entry.value);
     if (!key.starts_with(kPinPrefix) || entry.value.size() != sizeof(std::uint64_t)) return;
@@ -142,6 +148,12 @@ void Home::restore_record(const ObjectInfo& info) {
   std::uint64_t position = 0;
   while (writer().visit_entries(info.id, position, kSteps, visit)) {
   }
+}
+
+/// An array's elements are nobody's entries: they are its maker's, as long as it is there.
+void Home::charge_array(const Object& object, int sign) {
+  if (object.type == ObjectType::array)
+    writer().charge_writer(object.uid, sign * static_cast<std::int64_t>(object.length * sizeof(std::uint64_t)));
 }
 
 // Objects
@@ -181,29 +193,48 @@ Result<void> Home::set_up(Transaction& tx, ObjectId id, Client& client, const Wa
 }
 
 template <class F>
-auto Home::with_work(ObjectId own, F&& change) -> decltype(change()) {
+auto Home::with_work(Client* client, ObjectId own, F&& change) -> decltype(change()) {
   for (int attempt = 0;; ++attempt) {
     auto done = change();
     if (done || done.error().errc() != Errc::busy || attempt == 2) return done;
     for (const auto id : {ObjectId::names, own})
-      for (;;) {
-        const auto worked = id == ObjectId::none ? Result<bool>{true} : writer().work(id, kSteps);
+      for (bool is_free = id == ObjectId::none; !is_free;) {
+        const auto worked = writer().work(id, kSteps);
         if (!worked) return worked.error();
-        if (*worked) break;
+        is_free = *worked;
+        if (is_free || client == nullptr) continue;
+        const auto object = stand_in(id);
+        start_work(object);
+        store_.wait_for(*client, object);
+        return done;
       }
   }
+}
+
+ObjectPtr Home::stand_in(ObjectId id) {
+  auto& object = stand_ins_[id];
+  if (!object) {
+    object = std::make_shared<Object>();
+    object->home = this;
+    object->id = id;
+    object->name = "its own";  // nothing collects it
+  }
+  return object;
 }
 
 Result<ObjectPtr> Home::make(Client& client, const Wanted& wanted) {
   if (objects_.size() >= store_.config().store_max_objects)
     return fail(Errc::limit_reached, fmt::format("store_max_objects: {} has {}", domain_text(key()), objects_.size()));
+  if (wanted.type == ObjectType::array)
+    if (const auto may = writer().check_writer(client.state.uid, wanted.length * sizeof(std::uint64_t)); !may)
+      return may.error();
   auto record = ObjectId::none;
   if (wanted.name.empty()) {
     const auto own = record_of(client);
     if (!own) return own.error();
     record = (*own)->id;
   }
-  const auto info = with_work(record, [&]() -> Result<ObjectInfo> {
+  const auto info = with_work(&client, record, [&]() -> Result<ObjectInfo> {
     auto tx = begin();
     auto made = writer().create_object(tx, {.type = wanted.type,
                                             .flags = wanted.name.empty() ? kAnonymous : std::uint8_t{0},
@@ -228,15 +259,16 @@ Result<ObjectPtr> Home::make(Client& client, const Wanted& wanted) {
   object->length = wanted.length;
   object->lock = wanted.lock;
   if (wanted.lock) wanted.lock->was_referred = true;
+  charge_array(*object, 1);
   objects_.emplace(object->id, object);
   if (!wanted.name.empty()) names_.emplace(wanted.name, object);
   collector_.shade(object);
   return object;
 }
 
-Result<void> Home::remove(const ObjectPtr& object) {
+Result<void> Home::remove(const ObjectPtr& object, Client* client) {
   if (object->gone) return {};
-  const auto removed = with_work(ObjectId::none, [&]() -> Result<void> {
+  const auto removed = with_work(client, ObjectId::none, [&]() -> Result<void> {
     auto tx = begin();
     if (!object->name.empty()) {
       const auto erased = writer().erase(tx, ObjectId::names, text_key(object->name));
@@ -250,6 +282,7 @@ Result<void> Home::remove(const ObjectPtr& object) {
   collector_.forget(object);
   expiry_.forget(object->id);
   object->gone = true;
+  charge_array(*object, -1);
   object->holds.clear();
   if (!object->name.empty()) names_.erase(object->name);
   if (object->has_refs || object->lock) collector_.suspect();
@@ -300,7 +333,7 @@ Result<void> Home::open(Client& client, const ObjectPtr& object) {
   if (object->name.empty()) {
     const auto record = record_of(client);
     if (!record) return record.error();
-    const auto noted = with_work((*record)->id, [&]() -> Result<void> {
+    const auto noted = with_work(&client, (*record)->id, [&]() -> Result<void> {
       auto tx = begin();
       if (const auto done = note_pin(tx, (*record)->id, object->id, true); !done) return done;
       return tx.commit();
@@ -462,6 +495,7 @@ bool Home::work() {
     object->working = false;
     if (!done) object->work_error = done.error();
     working_.erase(working_.begin() + static_cast<std::ptrdiff_t>(index));
+    stand_ins_.erase(object->id);
     if (object->doomed) {
       object->doomed = false;
       drop_if_unused(object);

@@ -57,16 +57,19 @@ class Home final : public SyncHost {
   std::size_t named() const { return names_.size(); }
   /// Nothing in it, nor anybody who could come back for something.
   bool is_empty() const { return objects_.empty() && sessions_.empty() && orphans_.empty(); }
-  /// Makes an object; with an anonymous one, `client` becomes a session that has it open. Errors: as `object_open`.
+  /// Makes an object; with an anonymous one, `client` becomes a session that has it open. Errors: as `object_open`;
+  /// `busy`: the client waits until it is to be tried again.
   Result<ObjectPtr> make(Client& client, const Wanted& wanted);
-  /// It ends, with its name; who waits, watches or blocks on it hears so. Work on it must be over.
-  Result<void> remove(const ObjectPtr& object);
+  /// It ends, with its name; who waits, watches or blocks on it hears so. Work on it must be over. Error: `busy`, the
+  /// names are being enlarged: `client` waits for that; without one it is waited for here.
+  Result<void> remove(const ObjectPtr& object, Client* client = nullptr);
   /// Checks that a value in `container` may name these, and remembers that something does. Error: `unknown_object`.
   Result<void> refer(Object& container, std::span<const ObjectId> refs);
 
   // Who keeps objects
 
-  /// The session has it open under one number more. The first time, an anonymous one is noted in its record.
+  /// The session has it open under one number more. The first time, an anonymous one is noted in its record. Error:
+  /// `busy` as make().
   Result<void> open(Client& client, const ObjectPtr& object);
   /// Under one number less; unless the session ends, that is noted.
   void close(Client& client, const ObjectPtr& object);
@@ -120,14 +123,17 @@ class Home final : public SyncHost {
   std::uint64_t unix_ms() override;
 
  private:
-  /// Makes a small change to the names or a session's record. If those have to grow for it, that is done at once: they
-  /// have few entries beside other objects.
+  /// Makes a small change to the names or a session's record. If those have to grow for it, and that is much, it is
+  /// done in slices, and `busy`: the client waits for it. Without a client it is done at once.
   template <class F>
-  auto with_work(ObjectId own, F&& change) -> decltype(change());
+  auto with_work(Client* client, ObjectId own, F&& change) -> decltype(change());
+  /// Stands for what no client has open, the names or a record, while it is worked on.
+  ObjectPtr stand_in(ObjectId id);
   Result<void> set_up(Transaction& tx, ObjectId id, Client& client, const Wanted& wanted);
   Result<void> note_pin(Transaction& tx, ObjectId record, ObjectId object, bool is_open);
   void restore_entries(const ObjectPtr& object);
   void restore_record(const ObjectInfo& info);
+  void charge_array(const Object& object, int sign);
   void remove_record(ObjectId record);
 
   Store& store_;
@@ -137,6 +143,7 @@ class Home final : public SyncHost {
   std::unordered_map<std::uint64_t, Client*> sessions_;  ///< By record.
   std::map<ObjectId, Orphan> orphans_;
   std::vector<ObjectPtr> working_;
+  std::map<ObjectId, ObjectPtr> stand_ins_;
   bool reclaiming_ = true;
   bool syncing_ = false;
   Expiry expiry_;

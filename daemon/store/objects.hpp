@@ -83,6 +83,7 @@ struct SessionRecord {
 /// A request that has to wait until an object may be written: with those behind it, in order.
 struct PendingFrame {
   Prefix prefix;
+  std::string head;
   std::vector<std::byte> body;
 };
 
@@ -101,6 +102,7 @@ struct ClientState {
   std::unordered_map<std::uint64_t, ObjectPtr> watched;  ///< What it watches, by request.
   std::deque<PendingFrame> pending;
   std::size_t pending_bytes = 0;
+  bool held_back = false;         ///< Its further requests stay unread.
   ObjectPtr blocked_on;           ///< What the first of `pending` waits for.
   std::shared_ptr<Client*> self;  ///< For Reply; null inside once the session is over.
 };
@@ -129,6 +131,10 @@ class Client {
   /// The bytes of a place in the up arena; empty: there is none. The client may change them at any time.
   virtual std::span<const std::byte> find_up(const ArenaRef& place) const = 0;
   virtual bool is_member(std::uint32_t gid) const = 0;
+  /// Does a request that waited: `object_open`, `object_close` or `watch`. False: it has to wait again.
+  virtual bool again(const FrameView& frame) = 0;
+  /// True: its requests are to wait where they are, unread, as too many wait here.
+  virtual void hold_back(bool is_held_back) = 0;
 
   ClientState state{.self = std::make_shared<Client*>(this)};
 };

@@ -184,14 +184,17 @@ Result<DomainKey> Store::domain_for(Client& client, const std::string& group) co
 
 // Opening
 
-Result<Store::Opened> Store::open_id(Client& client, const std::string& id) {
+ObjectPtr Store::find_id(const std::string& id, const std::function<bool(DomainKey)>& may_see) const {
   const auto parsed = parse_object_text(id);
-  if (!parsed || !may_see(client, parsed->first)) return no_object(id);
-  const auto found = home(parsed->first, false);
-  if (!found) return found.error();
-  const auto object = *found == nullptr ? nullptr : (*found)->find(parsed->second);
+  if (!parsed || !may_see(parsed->first)) return nullptr;
+  const auto home = homes_.find(parsed->first);
+  return home == homes_.end() ? nullptr : home->second->find(parsed->second);
+}
+
+Result<Store::Opened> Store::open_id(Client& client, const std::string& id) {
+  auto object = find_id(id, [&](DomainKey key) { return may_see(client, key); });
   if (!object) return no_object(id);
-  return Opened{object, false};
+  return Opened{std::move(object), false};
 }
 
 Result<Wanted> Store::wanted(Client& client, ObjectType type, const ObjectOpen& head, const FrameView& frame) {
@@ -367,11 +370,32 @@ Result<Store::Pin> Store::pin(Client& client, const std::vector<std::string>& id
     if (!opened) return opened.error();
     objects.push_back(std::move(opened->object));
   }
+  return pin_all(std::move(objects));
+}
+
+Store::Pin Store::pin_named(const std::string& id, std::uint32_t uid, const Client* client) {
+  auto object = find_id(id, [&](DomainKey key) {
+    if (client != nullptr) return may_see(*client, key);
+    return key.is_group || key.number == uid;  // who fetches it has to be a member all the same
+  });
+  if (!object) return nullptr;
+  object->was_referred = true;  // after the pin it has the time that it takes to open it
+  return pin_all({std::move(object)});
+}
+
+Store::Pin Store::pin_opened(const Client& client, std::uint32_t target) {
+  if (target >= client.state.opened.size()) return nullptr;
+  const auto& object = client.state.opened[target];
+  if (!object || object->gone || !object->name.empty()) return nullptr;
+  return pin_all({object});
+}
+
+Store::Pin Store::pin_all(std::vector<ObjectPtr> objects) {
   for (const auto& object : objects) {
     object->home->pin(*object);
     object->home->collector().shade(object);
   }
-  return Pin{nullptr, [this, objects = std::move(objects), alive = alive_](void*) {
+  return Pin{static_cast<void*>(this), [this, objects = std::move(objects), alive = alive_](void*) {
                if (!*alive || frozen_) return;
                for (const auto& object : objects) object->home->unpin(object);
              }};
@@ -444,8 +468,10 @@ bool Store::cancel(Client& client, std::uint64_t request) {
       resumable_.push_back(&client);
       want_work();
     }
-    client.state.pending_bytes -= pending->body.size();
+    const auto bytes = pending->body.size();
+    if (pending->prefix.op == Op::object_open) close(client, pending->prefix.target);  // its uses fail
     client.state.pending.erase(pending);
+    let_pass(client, bytes);
     ErrorHead head;
     head.code = Errc::cancelled;
     client.refuse(request, head);

@@ -4,6 +4,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -46,11 +47,16 @@ class Store {
     ObjectPtr object;
     bool created = false;
   };
+  /// Error: `busy`, see wait_in_turn().
   Result<Opened> open(Client& client, std::uint32_t target, const ObjectOpen& head, const FrameView& frame);
   void close(Client& client, std::uint32_t target);
   Result<Buffers::Opened> open_buffer(Client& client, std::uint32_t target, const BufferOpen& head);
   /// `object_delete` and `store`: in order, as soon as the objects may be changed; answered then.
   void handle(Client& client, const Prefix& prefix, std::span<const std::byte> body);
+  /// Whether requests of the session wait, so that others have to wait behind them.
+  bool has_pending(const Client& client) const { return !client.state.pending.empty(); }
+  /// Has one wait for its turn, or first of all: open() said `busy`. Client::again() does it.
+  void wait_in_turn(Client& client, const FrameView& frame, bool first);
   Result<void> watch(Client& client, const FrameView& frame);
   /// Ends a watch or a wait of that number, which is answered with `cancelled`. False: there is none.
   bool cancel(Client& client, std::uint64_t request);
@@ -61,6 +67,11 @@ class Store {
   /// Keeps objects as long as the pin lives. Error: `unknown_object`.
   using Pin = std::shared_ptr<void>;
   Result<Pin> pin(Client& client, const std::vector<std::string>& ids);
+  /// The same for an object that a result for this user names, or null: it is not there, or not his to see. `client`:
+  /// the session that gets the result; null: one that is not known yet.
+  Pin pin_named(const std::string& id, std::uint32_t uid, const Client* client);
+  /// The same for the anonymous object that the session has open under this number; null: there is none.
+  Pin pin_opened(const Client& client, std::uint32_t target);
 
   /// Makes the session the one that had this token, if the last daemon left any; else false.
   bool resume(Client& client, const std::string& token);
@@ -81,6 +92,8 @@ class Store {
   void want_work();
   /// Something is due earlier than it was.
   void arm();
+  /// The session's next request waits for the object.
+  void wait_for(Client& client, const ObjectPtr& object) { (void)block(client, object); }
   /// Sessions whose requests wait for the object go on, in the next turn.
   void run_blocked(const ObjectPtr& object);
   /// Watchers hear of a change.
@@ -94,7 +107,9 @@ class Store {
   Result<void> open_file(const std::string& path, DomainKey key);
   Result<DomainKey> domain_for(Client& client, const std::string& group) const;
   static bool may_see(const Client& client, DomainKey key);
+  ObjectPtr find_id(const std::string& id, const std::function<bool(DomainKey)>& may_see) const;
   Result<Opened> open_id(Client& client, const std::string& id);
+  Pin pin_all(std::vector<ObjectPtr> objects);
   Result<Opened> open_name(Client& client, const ObjectOpen& head, const FrameView& frame);
   Result<Wanted> wanted(Client& client, ObjectType type, const ObjectOpen& head, const FrameView& frame);
   void close_object(Client& client, std::uint32_t target);
@@ -106,7 +121,7 @@ class Store {
   bool list_buffers(const Client& client, const ObjectsRequest& request, nlohmann::json& rows) const;
 
   // store_run.cpp
-  bool run(Client& client, const Prefix& prefix, std::span<const std::byte> body);
+  bool run(Client& client, const FrameView& frame);
   bool run_operations(Client& client, const Prefix& prefix, std::span<const std::byte> body);
   bool control(Client& client, const Prefix& prefix, const ObjectPtr& object, const Operation& operation);
   bool remove(Client& client, const Prefix& prefix);
@@ -119,7 +134,8 @@ class Store {
   void finish(Client& client, const Prefix& prefix, Home& home);
   void fail_request(Client& client, const Prefix& prefix, const Error& error, std::optional<std::size_t> index = {});
   bool block(Client& client, const ObjectPtr& object);
-  void keep(Client& client, const Prefix& prefix, std::span<const std::byte> body, bool first);
+  void keep(Client& client, const FrameView& frame, bool first);
+  void let_pass(Client& client, std::size_t body_bytes);
   void run_pending(Client& client);
 
   // store_time.cpp

@@ -35,6 +35,24 @@ Json describe(Object& object) {
           {"sessions", std::move(sessions)}};
 }
 
+/// How full a segment is, and by whom.
+Json describe(Home& home, const Config& config) {
+  const auto usage = home.writer().usage();
+  Json row{{"group", group_text(home.key())},
+           {"bytes", usage.live_bytes},
+           {"used_bytes", usage.used_bytes},
+           {"bound_bytes", usage.bound_bytes},
+           {"objects", home.objects().size()}};
+  auto writers = Json::array();
+  for (const auto& [uid, bytes] : home.writer().writers())
+    writers.push_back({{"uid", uid}, {"bytes", bytes}, {"bound_bytes", config.store_max_writer_bytes}});
+  if (home.key().is_group)
+    row["writers"] = std::move(writers);
+  else
+    row["uid"] = home.key().number;
+  return row;
+}
+
 /// "buffer" where `objects` names a type, and the ids of buffers are this and their number: of the daemon that made
 /// them.
 constexpr std::string_view kBuffer = "buffer";
@@ -106,7 +124,10 @@ Result<Json> Store::list(Client& client, const ObjectsRequest& request) {
     }
   }
   if (!more) more = list_buffers(client, request, rows);
-  return Json{{"objects", std::move(rows)}, {"more", more}};
+  auto segments = Json::array();
+  for (const auto& [key, home] : homes_)
+    if (may_see(client, key) && (!only || *only == key)) segments.push_back(describe(*home, config_));
+  return Json{{"objects", std::move(rows)}, {"more", more}, {"segments", std::move(segments)}};
 }
 
 Result<Json> Store::locks(Client& client, const LocksRequest& request) {

@@ -9,9 +9,9 @@
 namespace taskpool::store {
 namespace {
 
-/// What a session may have waiting behind an object that is held: more than it is sensible to have under way. Bytes,
-/// with what each frame costs besides its body.
-constexpr std::size_t kMaxPendingBytes = 32u << 20;
+/// With so much of a session's waiting behind an object that is held, no more of it is read until half of that is done.
+/// Bytes, with what each frame costs besides its body.
+constexpr std::size_t kMaxPendingBytes = 4u << 20;
 constexpr std::size_t kFrameCost = 128;
 
 /// A write that is not possible after so much work on its object never is.
@@ -39,24 +39,35 @@ void Store::fail_request(Client& client, const Prefix& prefix, const Error& erro
 // Order
 
 void Store::handle(Client& client, const Prefix& prefix, std::span<const std::byte> body) {
+  const FrameView frame{prefix, {}, body};
   if (client.state.pending.empty() || is_unhold(prefix, body)) {
-    if (!run(client, prefix, body)) keep(client, prefix, body, true);
-  } else if (client.state.pending_bytes + body.size() + kFrameCost > kMaxPendingBytes) {
-    fail_request(client, prefix,
-                 fail(Errc::limit_reached,
-                      fmt::format("pending: {} bytes wait for an object that is held", client.state.pending_bytes)));
+    if (!run(client, frame)) keep(client, frame, true);
   } else {
-    keep(client, prefix, body, false);
+    keep(client, frame, false);
   }
 }
 
-void Store::keep(Client& client, const Prefix& prefix, std::span<const std::byte> body, bool first) {
-  PendingFrame frame{prefix, {body.begin(), body.end()}};
-  client.state.pending_bytes += frame.body.size() + kFrameCost;
+void Store::wait_in_turn(Client& client, const FrameView& frame, bool first) { keep(client, frame, first); }
+
+void Store::keep(Client& client, const FrameView& frame, bool first) {
+  PendingFrame kept{frame.prefix, std::string{frame.head}, {frame.body.begin(), frame.body.end()}};
+  client.state.pending_bytes += kept.body.size() + kFrameCost;
   if (first)
-    client.state.pending.push_front(std::move(frame));
+    client.state.pending.push_front(std::move(kept));
   else
-    client.state.pending.push_back(std::move(frame));
+    client.state.pending.push_back(std::move(kept));
+  if (client.state.held_back || client.state.pending_bytes < kMaxPendingBytes) return;
+  client.state.held_back = true;
+  ++metrics_.store_held_back;
+  client.hold_back(true);
+}
+
+/// A frame of that size waits no longer.
+void Store::let_pass(Client& client, std::size_t body_bytes) {
+  client.state.pending_bytes -= std::min(client.state.pending_bytes, body_bytes + kFrameCost);
+  if (!client.state.held_back || client.state.pending_bytes > kMaxPendingBytes / 2) return;
+  client.state.held_back = false;
+  client.hold_back(false);
 }
 
 bool Store::block(Client& client, const ObjectPtr& object) {
@@ -79,14 +90,19 @@ void Store::run_pending(Client& client) {
   while (!client.state.pending.empty() && !client.state.blocked_on) {
     auto frame = std::move(client.state.pending.front());
     client.state.pending.pop_front();
-    client.state.pending_bytes -= std::min(client.state.pending_bytes, frame.body.size() + kFrameCost);
-    if (!run(client, frame.prefix, frame.body)) keep(client, frame.prefix, frame.body, true);
+    let_pass(client, frame.body.size());
+    const FrameView view{frame.prefix, frame.head, frame.body};
+    if (!run(client, view)) keep(client, view, true);
   }
 }
 
 /// False: it has to wait, and will be run again.
-bool Store::run(Client& client, const Prefix& prefix, std::span<const std::byte> body) {
-  return prefix.op == Op::object_delete ? remove(client, prefix) : run_operations(client, prefix, body);
+bool Store::run(Client& client, const FrameView& frame) {
+  switch (frame.prefix.op) {
+    case Op::store: return run_operations(client, frame.prefix, frame.body);
+    case Op::object_delete: return remove(client, frame.prefix);
+    default: return client.again(frame);
+  }
 }
 
 bool Store::remove(Client& client, const Prefix& prefix) {
@@ -94,7 +110,10 @@ bool Store::remove(Client& client, const Prefix& prefix) {
   if (!object) return fail_request(client, prefix, object.error()), true;
   if ((*object)->is_held()) return block(client, *object);
   const auto kept = *object;
-  if (const auto done = kept->home->remove(kept); !done) return fail_request(client, prefix, done.error()), true;
+  if (const auto done = kept->home->remove(kept, &client); !done) {
+    if (done.error().errc() == Errc::busy) return false;
+    return fail_request(client, prefix, done.error()), true;
+  }
   client.removed(*kept);
   client.accept(prefix.request);
   return true;

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <initializer_list>
 #include <utility>
 
@@ -26,6 +27,10 @@ Channel::~Channel() {
 
 boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
   while (!closed_) {
+    if (paused_ && !hung_up_) {
+      co_await wait_resumed();
+      continue;
+    }
     if (out_.size() > most_unsent_) {
       const auto [error] = co_await socket_.async_wait(asio::posix::descriptor_base::wait_write, kTuple);
       if (error) break;
@@ -37,13 +42,28 @@ boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
       const auto more = receive_once();
       if (!more) co_return more.error();
       if (const auto handled = handle_frames(sink); !handled) co_return handled.error();
-      if (!*more || closed_) break;
+      if (!*more || closed_ || paused_) break;
     }
     sink.on_batch();
     if (end_seen_) break;
   }
   if (end_seen_ && !decoder_.at_border()) co_return fail(Errc::bad_message, "the stream ended inside a frame");
   co_return boost::system::in_place_value;
+}
+
+void Channel::pause(bool is_paused) {
+  paused_ = is_paused;
+  if (!is_paused && resumed_) resumed_->cancel();
+}
+
+/// Until the pause ends, the channel is closed, or the peer is gone.
+asio::awaitable<void> Channel::wait_resumed() {
+  using namespace asio::experimental::awaitable_operators;
+  if (!resumed_) resumed_ = std::make_unique<asio::steady_timer>(turn_.io());
+  resumed_->expires_at(asio::steady_timer::time_point::max());
+  const auto first = co_await (resumed_->async_wait(kTuple) ||
+                               socket_.async_wait(asio::posix::descriptor_base::wait_error, kTuple));
+  if (const auto* gone = std::get_if<1>(&first); gone != nullptr && !std::get<0>(*gone)) hung_up_ = true;
 }
 
 Result<void> Channel::read_rest(FrameSink& sink) {

@@ -2,6 +2,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -58,6 +59,8 @@ class Channel {
   std::size_t queued() const { return out_.size(); }
   /// A peer that has left more than `bytes` unread is not heard until it reads: nobody can make us keep more. Default: no limit.
   void limit_unsent(std::size_t bytes) { most_unsent_ = bytes; }
+  /// While paused nothing more is read, but for what is left of a peer who is gone; handled is what had been read.
+  void pause(bool is_paused);
   /// Called when the queue has fallen to `low` bytes or less after having been above it.
   void on_drained(std::size_t low, std::function<void()> call);
 
@@ -76,6 +79,7 @@ class Channel {
   Result<void> handle_frames(FrameSink& sink);
   /// out_, with memory.
   ByteBuffer& out();
+  boost::asio::awaitable<void> wait_resumed();
   void mark_dirty();
   void wait_writable();
 
@@ -93,6 +97,9 @@ class Channel {
   bool writing_ = false;
   bool closed_ = false;
   bool end_seen_ = false;
+  bool paused_ = false;
+  bool hung_up_ = false;  ///< The peer is gone; what it sent may be there.
+  std::unique_ptr<boost::asio::steady_timer> resumed_;  ///< Cancelled when the pause ends.
   bool close_when_empty_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -34,7 +34,8 @@ Result<void> Allocator::add_slab(List& list, unsigned size_class, SlabKind kind)
   const std::uint64_t begin = used_bytes();
   const std::uint64_t bytes = slab_bytes(size_class);
   if (bytes > memory_.size() - begin)
-    return fail(Errc::store_full, "store: " + std::to_string(memory_.size()) + " bytes are in use");
+    return fail(Errc::store_full,
+                "store: all of its " + std::to_string(memory_.size()) + " bytes are in use (store_max_bytes)");
   if (auto extended = extend_(begin + bytes); !extended)
     return fail(Errc::store_full, "store: " + extended.error().detail);
   UnitWord word{kind, static_cast<std::uint8_t>(size_class), static_cast<std::uint32_t>(begin / kUnitBytes)};

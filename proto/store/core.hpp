@@ -88,6 +88,12 @@ struct Pending {
   std::vector<std::pair<ObjectId, std::uint64_t>> removed;  ///< With their records.
 };
 
+/// In a segment that several users write to: what each of them has there.
+struct WriterAccounts {
+  std::uint64_t bound = 0;                                 ///< Of each, bytes.
+  std::unordered_map<std::uint32_t, std::uint64_t> bytes;  ///< By uid: of entries, and what else was charged.
+};
+
 struct Core {
   Core(std::span<std::byte> segment, Extend extend);
 
@@ -106,6 +112,12 @@ struct Core {
   /// Takes the bytes of what reclaim() freed off an object's account; what is exact is only what recovery counts.
   void credit(ObjectId object, std::uint64_t bytes);
 
+  /// Whether this user may have so much more, after a slice of what is doomed did not help. Always, without accounts.
+  /// Error: `store_full`.
+  Result<void> check_writer(std::uint32_t uid, std::uint64_t bytes);
+  /// Notes a change of what a user has.
+  void charge_writer(std::uint32_t uid, std::int64_t bytes);
+
   std::span<std::byte> memory;
   std::uint64_t seed = 0;
   std::uint32_t owner_uid = 0;
@@ -113,6 +125,7 @@ struct Core {
   std::unordered_map<ObjectId, ObjectState> objects;
   std::deque<Doomed> doomed;
   Pending pending;
+  std::unique_ptr<WriterAccounts> writers;  ///< Null: one user's segment.
 };
 
 /// The entry in a block. It must be one.

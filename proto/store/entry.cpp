@@ -45,12 +45,15 @@ Result<Reference> make_entry(Transaction& tx, Core& core, ObjectId object, std::
   BlockAbout about{.key_bytes = static_cast<std::uint16_t>(key.size()),
                    .value_bytes = static_cast<std::uint32_t>(entry.value.size()),
                    .encoding = entry.encoding};
-  if (entry.writer_uid != core.owner_uid) about.flags |= kHasWriter;
+  if (core.writers || entry.writer_uid != core.owner_uid) about.flags |= kHasWriter;
   if (entry.expires_ns != 0) about.flags |= kHasExpiry;
   if (!entry.refs.empty()) about.flags |= kHasRefs;
   const unsigned size_class = class_for(entry_bytes(about, entry.refs.size()));
+  if (core.writers)
+    if (const auto may = core.check_writer(entry.writer_uid, class_bytes(size_class)); !may) return may.error();
   const auto block = tx.allocate(size_class);
   if (!block) return block.error();
+  if (core.writers) core.charge_writer(entry.writer_uid, static_cast<std::int64_t>(class_bytes(size_class)));
   about.size_class = static_cast<std::uint8_t>(size_class);
   std::byte* at = core.at(*block) + sizeof(BlockHeader);
   const auto append = [&at](std::uint64_t word) {

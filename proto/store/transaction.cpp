@@ -33,7 +33,29 @@ Core::Core(std::span<std::byte> segment, Extend extend) : memory(segment), alloc
 void Core::free_block(std::uint64_t block) {
   const std::uint64_t sequence = sequence_at(*this, block);
   if (is_live(sequence)) store_word(at(block + offsetof(BlockHeader, sequence)), sequence + 1);
-  allocator.free_block(block, about(block).size_class);
+  const auto what = about(block);
+  if (writers && (what.flags & kHasWriter) != 0)
+    charge_writer(static_cast<std::uint32_t>(word(block + sizeof(BlockHeader))),
+                  -static_cast<std::int64_t>(class_bytes(what.size_class)));
+  allocator.free_block(block, what.size_class);
+}
+
+Result<void> Core::check_writer(std::uint32_t uid, std::uint64_t bytes) {
+  if (!writers) return {};
+  const auto& has = writers->bytes[uid];
+  if (has + bytes <= writers->bound) return {};
+  if (!doomed.empty()) (void)reclaim(kInlineSteps);
+  if (has + bytes <= writers->bound) return {};
+  return fail(Errc::store_full, "store: uid " + std::to_string(uid) + " has " + std::to_string(has) +
+                                    " bytes of its own in it, of " + std::to_string(writers->bound) +
+                                    " that one user may have (store_max_writer_bytes)");
+}
+
+void Core::charge_writer(std::uint32_t uid, std::int64_t bytes) {
+  if (!writers) return;
+  auto& has = writers->bytes[uid];
+  // What was there before anybody counted is not counted when it goes.
+  has = bytes < 0 && has < static_cast<std::uint64_t>(-bytes) ? 0 : has + static_cast<std::uint64_t>(bytes);
 }
 
 Transaction::Transaction(Core& core) : core_(&core) {

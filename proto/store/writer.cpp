@@ -192,6 +192,29 @@ void Writer::for_each_object(const std::function<void(const ObjectInfo&)>& visit
     visit(read_info(state, [&](std::uint64_t offset) { return core_->word(offset); }));
 }
 
+void Writer::count_writers(std::uint64_t bound) {
+  core_->writers = std::make_unique<WriterAccounts>();
+  core_->writers->bound = bound;
+}
+
+void Writer::count(const EntryView& entry) {
+  const Reference block{entry.version};
+  if (core_->writers && (core_->about(block.offset()).flags & kHasWriter) != 0)
+    core_->charge_writer(entry.writer_uid, static_cast<std::int64_t>(block_bytes(*core_, block)));
+}
+
+Result<void> Writer::check_writer(std::uint32_t uid, std::uint64_t bytes) { return core_->check_writer(uid, bytes); }
+
+void Writer::charge_writer(std::uint32_t uid, std::int64_t bytes) { core_->charge_writer(uid, bytes); }
+
+std::map<std::uint32_t, std::uint64_t> Writer::writers() const {
+  std::map<std::uint32_t, std::uint64_t> all;
+  if (core_->writers)
+    for (const auto& [uid, bytes] : core_->writers->bytes)
+      if (bytes > 0) all[uid] = bytes;
+  return all;
+}
+
 Usage Writer::usage() const {
   return {core_->memory.size(), core_->allocator.used_bytes(), core_->allocator.live_bytes(), core_->objects.size()};
 }

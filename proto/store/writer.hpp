@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -180,6 +181,19 @@ class Writer {
   bool visit_entries(ObjectId id, std::uint64_t& position, std::size_t steps,
                      const std::function<void(const EntryView&)>& visit);
   Usage usage() const;
+
+  // Who has how much, in a segment that several users write to: their entries, by EntryInput::writer_uid, and what else
+  // is charged to them. Kept in private memory: whoever opens a segment counts what is there.
+
+  /// From now on users are told apart, and none may have more: `store_full`.
+  void count_writers(std::uint64_t bound);
+  /// Adds an entry that was there before.
+  void count(const EntryView& entry);
+  /// Whether a user may have so much more. Error: `store_full`.
+  Result<void> check_writer(std::uint32_t uid, std::uint64_t bytes);
+  void charge_writer(std::uint32_t uid, std::int64_t bytes);
+  /// By uid, those that have anything.
+  std::map<std::uint32_t, std::uint64_t> writers() const;
   std::span<const std::byte> memory() const;
 
   /// Tells readers that the segment is no longer kept up.

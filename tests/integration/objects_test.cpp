@@ -282,6 +282,42 @@ BOOST_AUTO_TEST_CASE(tasks_share_objects_with_whoever_started_them) {
   BOOST_TEST(its_pool.apply<std::int64_t>("read_direct", "cell").value() == 600'000);
 }
 
+BOOST_AUTO_TEST_CASE(a_result_keeps_the_objects_that_it_names) {
+  using Made = Dict<std::string, std::int64_t>;
+  PoolOptions options;
+  options.workers = 2;
+  options.modules = {NESTED_MODULE};
+  const auto its_pool = client.open_pool(options).value();
+  const auto number = [&](const ObjectRef& ref) {
+    return client.open<Made>(ref).value().get("number").value().value_or(0);
+  };
+
+  auto body = its_pool.apply<Body>("make_dict", 1).value();
+  auto future = its_pool.apply_async<ObjectRef>("make_dict", 2);
+  BOOST_TEST(future.wait_for(60s));
+  auto map = its_pool.map_async<ObjectRef>("make_dict", std::vector<int>{3, 4});
+  BOOST_TEST(map.wait_for(60s));
+  auto stream = its_pool.imap<ObjectRef>("make_dict", std::vector<int>{5});
+  const auto first = stream.next();
+  const auto task = its_pool.submit("make_dict", 6).value();
+  BOOST_TEST(client.wait(task).has_value());
+  const auto opened = client.open<Made>(its_pool.apply<ObjectRef>("make_dict", 7).value()).value();
+
+  const auto let_go = its_pool.apply<ObjectRef>("make_dict", 8).value();
+  BOOST_TEST(eventually([&] {
+    const auto rows = client.objects().value()["objects"];
+    return std::none_of(rows.begin(), rows.end(), [&](const auto& row) { return row["object"] == let_go.id; });
+  }));
+  BOOST_TEST(number(nlohmann::json::parse(body.text()).get<ObjectRef>()) == 1);
+  BOOST_TEST(number(future.get().value()) == 2);
+  const auto both = map.get().value();
+  BOOST_TEST(number(both[0]) == 3);
+  BOOST_TEST(number(both[1]) == 4);
+  BOOST_TEST(first.has_value());
+  BOOST_TEST(number(client.fetch<ObjectRef>(task).value()) == 6);
+  BOOST_TEST(opened.get("number").value().value() == 7);
+}
+
 BOOST_AUTO_TEST_CASE(the_next_owner_learns_that_the_last_one_died) {
   auto lock = client.lock("l").value();
   int ready[2];

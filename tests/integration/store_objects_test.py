@@ -1,16 +1,20 @@
 #!/usr/bin/python3
 """Objects of the shared store: names, ids, who sees them, how long they live, holding, listing, and what is refused."""
 
+import grp
 import os
+import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 import unittest
 
 from store_dict_test import StoreStory
 from story import Daemon, Failed, Story, eventually
 from store import JSON, QUIET, Int, Raw, Store, Value, argument, items_argument, key, key_argument, operation
-from wire import Session
+from wire import DEADLINE, Session, encode
 
 TYPES = ("dict list namespace value array queue joinable_queue lock rlock semaphore bounded_semaphore condition event "
          "barrier").split()
@@ -266,6 +270,154 @@ class Full(StoreStory):
         d.delete()
 
 
+class HeldBack(StoreStory):
+    """What a session sends behind an object that is held is read up to a bound, and waits in the socket beyond."""
+
+    FRAMES, VALUE = 400, b"v" * 60_000  # 24 MB
+
+    def flood(self, target):
+        """Sends writes as far as they are taken; returns the bytes that are left, and the requests."""
+        session = self.store.session
+        requests, data = [], bytearray()
+        for number in range(self.FRAMES):
+            requests.append(session.new_request())
+            body = operation("set", target, key_argument(number), self.VALUE)
+            data += encode("store", body=body, count=1, request=requests[-1])
+        return data, requests
+
+    def send_some(self, data):
+        session = self.store.session
+        session.socket.setblocking(False)
+        try:
+            while data:
+                del data[:session.socket.send(data)]
+        except BlockingIOError:
+            pass
+        finally:
+            session.socket.settimeout(DEADLINE)
+
+    def send_until_held_back(self, data, before):
+        """Or until a hold is over."""
+        end = time.monotonic() + 1
+        while self.daemon.counter("store_held_back_total") == before and time.monotonic() < end:
+            self.send_some(data)
+
+    def test_it_goes_on_when_the_object_is_free(self):
+        d = self.store.open("dict", "flooded")
+        holder = Store(self.session()).open("dict", "flooded")
+        was_held_back = False
+        for _ in range(10):  # as below
+            before = self.daemon.counter("store_held_back_total")
+            data, requests = self.flood(d.target)
+            holder.op("hold", Int(1000))
+            self.send_until_held_back(data, before)
+            was_held_back = len(data) > 10_000_000 and self.daemon.counter("store_held_back_total") > before
+            holder.op("unhold")
+            self.store.session.socket.sendall(data)
+            for request in requests:
+                self.assertEqual(self.store.results(request), [[]])
+            self.assertEqual(d.op("len"), self.FRAMES)
+            if was_held_back:
+                break
+        self.assertTrue(was_held_back)
+        d.delete()
+
+    def test_its_end_is_noticed_meanwhile(self):
+        d = self.store.open("dict", "left")
+        lock = self.store.open("lock", "left lock")
+        other = Store(self.session())
+        held, waiting = other.open("dict", "left"), other.open("lock", "left lock")
+        for _ in range(10):  # a hold ends after a second, which a busy machine may need for this
+            if self.is_end_noticed(lock, d, held, waiting):
+                return
+            self.setUp()
+            d, lock = self.store.open("dict", "left"), self.store.open("lock", "left lock")
+        self.fail("never before the hold was over")
+
+    def is_end_noticed(self, lock, d, held, waiting):
+        lock.op("acquire", Int(1), Int(-1))
+        held.op("clear")
+        before = self.daemon.counter("store_held_back_total")
+        data, _ = self.flood(d.target)
+        held.op("hold", Int(1000))
+        self.send_until_held_back(data, before)
+        self.store.session.socket.close()
+        self.assertEqual(waiting.op("acquire", Int(1), Int(-1)), 1)  # the last one died with it
+        waiting.op("release", Int(1))
+        in_time = held.op("len") == 0
+        held.op("unhold")
+        return in_time
+
+
+class ManyNames(StoreStory):
+    """The index of names grows in slices; requests that need it wait meanwhile, in order."""
+
+    COUNT = 20_000
+    config = "store_max_objects = 50000"
+
+    def open_all(self, session, prefix):
+        """Sends what opens, deletes every third, and closes; returns the requests that are answered."""
+        requests = []
+        for number in range(self.COUNT):
+            opening = session.new_request()
+            session.send("object_open", head={"type": "event", "name": f"{prefix}{number}"}, request=opening, target=7)
+            requests.append(opening)
+            if number % 3 == 0:
+                deleting = session.new_request()
+                session.send("object_delete", request=deleting, target=7)
+                requests.append(deleting)
+            session.send("object_close", target=7)
+        return requests
+
+    def test_they_grow_under_two_sessions(self):
+        answered = {}
+
+        def run(prefix):
+            session = self.session()
+            sender = threading.Thread(target=lambda: requests.extend(self.open_all(session, prefix)))
+            requests = []
+            sender.start()
+            replies = []
+            for _ in range(self.COUNT + (self.COUNT + 2) // 3):
+                reply = session.receive("ok", "error")
+                for fd in reply.fds:
+                    os.close(fd)
+                replies.append((reply.op, reply.request))
+            sender.join()
+            answered[prefix] = replies == [("ok", request) for request in requests]
+        threads = [threading.Thread(target=run, args=(prefix,)) for prefix in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(answered, {"a": True, "b": True})
+        names, after = set(), ""
+        while True:
+            page = self.store.session.ask("objects", {"limit": 1000, **({"after": after} if after else {})})
+            names.update(row["name"] for row in page["objects"])
+            if not page["more"]:
+                break
+            after = page["objects"][-1]["object"]
+        self.assertEqual(names, {f"{prefix}{number}" for prefix in "ab" for number in range(self.COUNT) if number % 3})
+        self.refused("unknown_object", self.store.open, "event", "a0", create="never")
+        self.store.open("event", "a1", create="never")
+
+    def test_a_sessions_record_grows_too(self):
+        session = self.session()
+        requests = []
+        for number in range(12_000):
+            requests.append(session.new_request())
+            session.send("object_open", head={"type": "event"}, request=requests[-1], target=number + 1)
+        for request in requests:
+            for fd in session.receive("ok", request=request).fds:
+                os.close(fd)
+        before = self.store.session.ask("objects", {"type": "event", "limit": 1000})
+        self.assertTrue(before["more"])
+        session.close()
+        eventually(lambda: not [row for row in self.store.session.ask("objects", {"limit": 1000})["objects"] if not row["name"]],
+                   "anonymous objects go with their session")
+
+
 class ManyObjects(StoreStory):
     config = "store_max_objects = 20"
 
@@ -328,6 +480,105 @@ def as_user(uid, gid, groups, script, *arguments):
                           timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root: becomes other users")
+class Shares(unittest.TestCase):
+    """What one member may have in a group's store is counted by who wrote it, and bounded."""
+
+    BOUND = 512 * 1024
+    GROUP = "root"  # this process is in it
+    WRITE = """
+session = Session(sys.argv[1])
+d = Store(session).open("dict", "ours", group="root")
+written = 0
+try:
+    while True:
+        d.set(sys.argv[2] + str(written), b"x" * 4000)
+        written += 1
+except Failed as failed:
+    print(written, failed)
+"""
+
+    def setUp(self):
+        config = f'socket_mode = "0666"\nstore_max_bytes = "8MiB"\nstore_max_writer_bytes = "{self.BOUND // 1024}KiB"'
+        self.daemon = Daemon(config)
+        os.chmod(self.daemon.directory, 0o755)
+        self.daemon.start()
+        self.addCleanup(self.daemon.__exit__, None)
+        self.gid = grp.getgrnam(self.GROUP).gr_gid
+
+    def fill(self, uid, prefix):
+        written, error = as_user(uid, uid, [self.gid], self.WRITE, self.daemon.socket, prefix).split(" ", 1)
+        self.assertIn("store_full", error)
+        return int(written), error
+
+    def ours(self):
+        session = self.daemon.session()
+        self.addCleanup(session.close)
+        return Store(session).open("dict", "ours", group=self.GROUP)
+
+    def shares(self):
+        """Who has how many bytes of the group's segment; all of it."""
+        with self.daemon.session() as session:
+            (segment,) = session.ask("objects", {"group": self.GROUP})["segments"]
+        self.assertEqual(segment["group"], str(self.gid))
+        return {row["uid"]: row["bytes"] for row in segment["writers"]}, segment
+
+    def test_one_member_fills_no_more_than_his_share(self):
+        before = self.ours()
+        written, error = self.fill(12345, "a")
+        self.assertIn("store_max_writer_bytes", error)
+        self.assertIn("12345", error)
+        self.assertGreater(written, 100)
+        shares, segment = self.shares()
+        self.assertLessEqual(shares[12345], self.BOUND)
+        self.assertGreater(shares[12345], self.BOUND - 8192)
+        self.assertGreaterEqual(segment["bytes"], sum(shares.values()))
+        # Another one, and the same dict: his own share.
+        self.assertAlmostEqual(self.fill(12346, "b")[0], written, delta=2)
+        before.set("c", b"y" * 50_000)
+        shares, _ = self.shares()
+        self.assertGreater(shares[0], 50_000)
+        # What goes makes room for who wrote it, whoever takes it away; and so it is for the next daemon.
+        for number in range(10):
+            before.op("delete", key_argument(f"a{number}"))
+        self.assertEqual(self.fill(12345, "a again")[0], 10)
+        kept, _ = self.shares()
+        before.store.session.close()
+        self.daemon.stop(signal.SIGKILL)
+        self.daemon.start()
+        again, _ = self.shares()
+        for uid in (12345, 12346):
+            self.assertAlmostEqual(again[uid], kept[uid], delta=1024)  # but for what sessions had
+        self.assertEqual(self.fill(12345, "a third time")[0], 0)
+        cleared = self.ours()
+        cleared.op("clear")
+        self.assertEqual(self.fill(12345, "a at last")[0], written)
+
+    def test_arrays_are_their_makers(self):
+        script = """
+session = Session(sys.argv[1])
+made = []
+try:
+    while True:
+        made.append(Store(session).open("array", f"array {len(made)}", group="root", typecode="i64", length=10_000, target=len(made) + 1))
+except Failed as failed:
+    print(len(made), failed.code)
+    made[0].delete()
+    Store(session).open("array", "in its place", group="root", typecode="i64", length=10_000, target=50)
+"""
+        said = as_user(12345, 12345, [self.gid], script, self.daemon.socket)
+        self.assertEqual(said, f"{self.BOUND // 80_000} store_full")
+
+    def test_a_full_segment_names_another_bound(self):
+        d = Store(self.daemon.session()).open("dict", "mine")
+        with self.assertRaises(Failed) as caught:
+            for number in range(10_000):
+                d.set(number, b"x" * 10_000)
+        self.assertEqual(caught.exception.code, "store_full")
+        self.assertIn("store_max_bytes", caught.exception.detail)
+        d.store.session.close()
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root: becomes other users")

@@ -159,6 +159,39 @@ class Restarts(unittest.TestCase):
         self.daemon.start()
         self.assertIn(f"uid-{os.getuid()}.damaged-1", self.files())
 
+    def is_put_aside(self, number, change):
+        """Changes the file of a store, and says whether the next daemon goes on without it, and keeps it."""
+        self.fill(self.store())
+        self.daemon.stop(signal.SIGKILL)
+        change(self.segment())
+        self.daemon.start()
+        with self.assertRaises(Failed):
+            self.store().open("dict", "d", create="never")
+        self.assertEqual(self.daemon.log().count("event=store_damaged"), number)
+        return f"uid-{os.getuid()}.damaged-{number}" in self.files()
+
+    def test_one_of_another_format_owner_or_domain_is_put_aside(self):
+        def another_format(path):
+            with open(path, "r+b") as file:
+                file.seek(8)
+                file.write(struct.pack("<Q", 2))
+
+        def another_domain(path):
+            other = os.path.join(os.path.dirname(path), "uid-54321")
+            os.rename(path, other)
+
+        self.assertTrue(self.is_put_aside(1, another_format))
+        self.fill(self.store())
+        self.daemon.stop(signal.SIGKILL)
+        another_domain(self.segment())
+        self.daemon.start()
+        self.assertIn("uid-54321.damaged-1", self.files())
+        self.assertIn("it is that of uid:", self.daemon.log())
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root: gives a file away")
+    def test_one_of_another_owner_is_put_aside(self):
+        self.assertTrue(self.is_put_aside(1, lambda path: os.chown(path, 12345, 12345)))
+
     def test_damage_inside_is_repaired_or_refused_but_never_fatal(self):
         import random
         dice = random.Random(1)

@@ -7,7 +7,7 @@ import threading
 import time
 import unittest
 
-from story import Story, eventually
+from story import Story, binaries, eventually
 from store import QUIET, Int
 from sync import FOR_EVER, TRY, Child, Party, lock_rows
 
@@ -400,6 +400,31 @@ class Threads(WaitStory):
         for thread in threads:
             thread.join()
         self.assertEqual(total.op("value_get"), 400)
+
+
+class Tasks(WaitStory):
+    """A task's end releases nothing: what it acquired is its worker's, as in multiprocessing."""
+
+    @classmethod
+    def setUpClass(cls):
+        modules = [os.path.join(os.path.dirname(binaries()), "modules", f"{name}.so") for name in ("demo", "nested")]
+        cls.pools = [{"name": "default", "workers": 1, "modules": modules}]
+        super().setUpClass()
+
+    def test_a_worker_keeps_a_lock_beyond_its_task_until_it_dies(self):
+        party = self.party()
+        lock = party.open("lock", "kept")
+        self.assertTrue(party.session.apply("hold_lock", ["kept", True]))
+        self.assert_fails("timed_out", lock.acquire, timeout=TRY)
+        (worker,) = self.daemon.workers()
+        self.assertEqual([holder["pid"] for holder in lock_rows(party.session)["kept"]["holders"]], [worker["pid"]])
+        self.assertTrue(party.session.apply("hold_lock", ["kept", False]))  # a later task of that worker's
+        self.assertFalse(lock.acquire(timeout=TRY))
+        lock.release()
+        self.assertTrue(party.session.apply("hold_lock", ["kept", True]))
+        waiting = lock.begin_acquire()
+        os.kill(worker["pid"], signal.SIGKILL)
+        self.assertEqual(lock.end(waiting), 1)  # the last one died with it
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ def attempt(call, *arguments, **keywords):
         return call(*arguments, **keywords)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+def make(number):
+    manager = Manager()
+    return manager.dict(number=number)
+def make_inside(numbers):
+    return {"a": make(numbers[0]), "b": (None, make(numbers[1]))}
 '''
 
 
@@ -211,6 +216,19 @@ with Manager() as manager:
     except threading.BrokenBarrierError: print("broken")
 ''')
         self.assertEqual(lines, ["True ['RuntimeWarning']"] * 2 + ["broken"])
+
+    def test_results(self):
+        """What a task makes and returns is there for whoever takes the result, also if that is later."""
+        lines = self.program('''
+with Pool(2) as pool:
+    made = pool.apply(make, (1,))
+    print(made["number"])
+    many = pool.map(make, range(20), chunksize=5)
+    print([one["number"] for one in many] == list(range(20)))
+    inside = pool.apply(make_inside, ([3, 4],))
+    print(inside["b"][1]["number"], inside["a"]["number"])
+''')
+        self.assertEqual(lines, ["1", "True", "4 3"])
 
     def test_names(self):
         lines = self.program('''

@@ -20,7 +20,7 @@ OPS = (
     "arena_open arena_segment arena_release nested_wait log whoami").split()
 OP = {name: number for number, name in enumerate(OPS, 1)}
 OP.update({name: number for number, name in enumerate(
-    "object_open object_close object_delete store store_reply watch changed objects locks buffer_open".split(), 128)})
+    "object_open object_close object_delete store store_reply watch changed objects locks buffer_open release_refs".split(), 128)})
 NAME = {number: name for name, number in OP.items()}
 NONE, JSON, BYTES, PICKLE = 0, 1, 2, 3
 I64 = 19

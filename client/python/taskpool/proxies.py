@@ -103,7 +103,7 @@ class StoreProxy:
 
     def __reduce__(self) -> Any:
         opened = self._opened
-        store.name_object(opened.place)
+        store.name_object(opened.place, opened.id)
         return _rebuild, (type(self), opened.id, self.__dict__["_nested"], self._state())
 
     def _state(self) -> Any:

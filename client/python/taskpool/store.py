@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import struct
 import threading
 import weakref
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from . import client, mapping, payload, wire
 from .arena import Region
@@ -138,15 +139,28 @@ def value(value: Any) -> Argument:
 
 class _Naming(threading.local):
     refs: list[int] | None = None
+    ids: list[str] | None = None
 
 
 _naming = _Naming()
 
 
-def name_object(number: int) -> None:
-    """For a proxy that is being pickled: a value that is being stored names this object, and so keeps it alive."""
+def name_object(number: int, object_id: str) -> None:
+    """For a proxy that is being pickled: the value names this object, and so keeps it alive where it is stored or sent."""
     if _naming.refs is not None and number not in _naming.refs:
         _naming.refs.append(number)
+    if _naming.ids is not None and object_id not in _naming.ids:
+        _naming.ids.append(object_id)
+
+
+@contextlib.contextmanager
+def noting_ids() -> Iterator[list[str]]:
+    """Collects the ids of the objects that what is pickled meanwhile names."""
+    _naming.ids = found = []
+    try:
+        yield found
+    finally:
+        _naming.ids = None
 
 
 def items(values: Sequence[Argument]) -> Argument:

@@ -118,7 +118,7 @@ BOOST_AUTO_TEST_CASE(numbers_that_are_no_op_are_refused) {
     if (prefix) ++known;
     else BOOST_TEST((prefix.error().errc() == Errc::bad_message));
   }
-  BOOST_TEST(known == 66);
+  BOOST_TEST(known == 67);
   BOOST_TEST(name(Op::apply) == "apply");
   BOOST_TEST(name(Op::want_room) == "want_room");
   BOOST_TEST(name(Op::fork_failed) == "fork_failed");

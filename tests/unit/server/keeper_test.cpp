@@ -30,11 +30,11 @@ struct Fixture {
   }
 
   /// A result of that many bytes, and the end.
-  void end(queue::Job& job, std::size_t bytes) {
+  void end(queue::Job& job, std::size_t bytes, std::vector<std::string> refs = {}) {
     Packer packer;
     packer.add(std::vector<std::byte>(bytes));
     const Prefix form{.op = Op::run_results, .encoding = Encoding::bytes, .count = 1};
-    keeper.on_results(job, 0, 1, form, packer.table(), packer.payload());
+    keeper.on_results(job, 0, 1, form, packer.table(), packer.payload(), refs);
     job.ended = true;
     BOOST_TEST(keeper.on_done(job));
   }
@@ -54,6 +54,23 @@ BOOST_AUTO_TEST_CASE(the_oldest_goes_when_there_are_too_many) {
   end(job(), 10);
   BOOST_TEST(dropped == std::vector<std::string>{first}, boost::test_tools::per_element());
   BOOST_TEST(jobs.size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(what_a_kept_result_names_is_kept_with_it) {
+  std::vector<std::weak_ptr<void>> pins;
+  keeper.pin = [&](const std::string& id, std::uint32_t uid) {
+    BOOST_TEST(id == "u1000-17");
+    BOOST_TEST(uid == 0u);
+    auto pin = std::make_shared<int>(0);
+    pins.push_back(pin);
+    return pin;
+  };
+  auto& made = job();
+  end(made, 10, {"u1000-17"});
+  BOOST_TEST(pins.size() == 1u);
+  BOOST_TEST(!pins[0].expired());
+  keeper.drop(made);
+  BOOST_TEST(pins[0].expired());
 }
 
 BOOST_AUTO_TEST_CASE(the_oldest_goes_when_they_are_too_large) {

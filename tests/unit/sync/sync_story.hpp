@@ -14,6 +14,8 @@ namespace taskpool::store::testing {
 
 class StoryClient final : public Client {
  public:
+  void hold_back(bool) override {}
+  bool again(const FrameView&) override { return true; }
   std::map<std::uint64_t, std::string> heard;  ///< By request: "", "1 0", "text", "!timed_out".
 
   void answer(std::uint64_t request, std::uint32_t count, std::span<const std::byte> body) override {

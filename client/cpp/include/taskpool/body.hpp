@@ -30,7 +30,8 @@ struct Item {
   static Item raw(std::span<const std::byte> bytes) { return {Encoding::bytes, bytes, 1}; }
 };
 
-/// A result: bytes and how they are encoded. Small ones are owned. Large ones are a view of the session's shared memory,
+/// A result: bytes and how they are encoded. Objects of the store that it names live as long as it does, and the daemon's
+/// `session_grace` more: time to open them. Small ones are owned. Large ones are a view of the session's shared memory,
 /// which the daemon uses again once this is destroyed; keep() copies them out. Immutable, move-only, safe to destroy in
 /// any thread and after the Client.
 class Body {
@@ -63,6 +64,7 @@ class Body {
   std::span<const std::byte> bytes_;
   std::shared_ptr<client::Mapping> mapping_;
   std::weak_ptr<client::Connection> connection_;
+  std::shared_ptr<void> refs_;  ///< Keeps the objects that it names.
 };
 
 /// A large argument that is built in place, in memory that the worker reads directly: the fastest way for megabytes.

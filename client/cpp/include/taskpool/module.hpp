@@ -98,6 +98,11 @@ class Context {
   /// taskpool::client. Throws if the daemon cannot be reached.
   const Client& client() const;
 
+  /// The result names this object of the shared store, by Object::id(), which then lives as long as the result does.
+  /// What is in it as JSON, {"$ref": ID} or an ObjectRef, is found without. Throws NotEncodable for more than 1024
+  /// objects.
+  void refer(const std::string& object) { module::refer(call_, object); }
+
   /// The task's name, as the caller knows it and as the command line shows it.
   std::string task() const { return call_->host->task(call_); }
   /// The number of the task, or of the job that it is a part of, and its index there.

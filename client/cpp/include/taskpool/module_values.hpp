@@ -349,7 +349,24 @@ bool write_number(const taskpool_call* call, T value) {
   }
 }
 
+/// Tells the runtime of an object of the store that the result names.
+inline void refer(const taskpool_call* call, const std::string& object) {
+  if (call->host->refer(call, object.c_str()) != 0)
+    throw NotEncodable{"the result names object '" + object + "': no id, or more than 1024 objects"};
+}
+
+/// Tells it of all that are named as {"$ref": ID}.
+inline void refer_to_all(const taskpool_call* call, const Json& value) {
+  if (!value.is_structured()) return;
+  if (value.is_object() && value.size() == 1) {
+    const auto id = value.find("$ref");
+    if (id != value.end() && id->is_string()) return refer(call, id->template get_ref<const std::string&>());
+  }
+  for (const auto& inner : value) refer_to_all(call, inner);
+}
+
 inline bool write_json(const taskpool_call* call, const Json& value) {
+  refer_to_all(call, value);
   std::string text;
   try {
     text = value.dump();

@@ -45,9 +45,11 @@ struct CallOptions {
   std::optional<std::chrono::milliseconds> cpu_timeout{};  ///< As `timeout`, of the task's CPU time.
   std::chrono::milliseconds retry_delay{100};  ///< Before the first repeat; doubles each time.
   std::optional<int> priority{};               ///< -100..100, higher first. Unset: the pool's.
-  std::string idempotency_key{};  ///< A second call with it joins the first; also makes a call safe to resend.
-  std::string name{};             ///< Shown by `ps` instead of the function.
-  bool announce = false;          ///< Ask for the task's id and its progress reports.
+  std::string idempotency_key{};    ///< A second call with it joins the first; also makes a call safe to resend.
+  std::string name{};               ///< Shown by `ps` instead of the function.
+  bool announce = false;            ///< Ask for the task's id and its progress reports.
+  std::vector<std::string> refs{};  ///< Objects of the store that the arguments name, by id: they live until the call
+                                    ///< is forgotten, which matters most to one that outlives this session.
 
   /// These options as the wire has them. Durations outside of its range are brought into it.
   Call call(std::string function, std::string pool) const;

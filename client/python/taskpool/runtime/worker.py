@@ -28,6 +28,8 @@ _RUN_HEADER = struct.Struct("<QIIIIIIQQQII")
 _SINGLE = 1
 _MOST_TRACEBACK = 20_000
 _EXIT_CHANNEL_LOST = 3
+#: Shared objects that one result may name. A chunk of many elements may name more: those live for the daemon's session_grace.
+_MOST_REFS = 1024
 
 
 class TaskInterrupted(BaseException):
@@ -193,7 +195,7 @@ class Worker:
         """The item of that ticket has a result that may be large, or that only this package can pickle."""
         self._leave_if_copy()
         self._is_single = is_single
-        self._add_result(ticket, session, wire.AS_PICKLE, _encode_result(value))
+        self._add_result(ticket, session, wire.AS_PICKLE, *_encode_result(value))
 
     def _numbers(self, frame: wire.Frame, body: memoryview, session: int, is_single: bool) -> Sequence[Any]:
         if frame.flags & wire.IN_ARENA:
@@ -206,13 +208,14 @@ class Worker:
         try:
             if frame.encoding == wire.AS_PICKLE:
                 view = self._view(session, False, item) if frame.flags & wire.IN_ARENA else item
-                result = _encode_result(self._run_pickle(name, view))
+                result, refs = _encode_result(self._run_pickle(name, view))
                 encoding = wire.AS_PICKLE
             else:
+                refs = []
                 result = self._run_value(name, frame, session, item)
                 encoding = wire.AS_JSON
             self._leave_if_copy()
-            self._add_result(ticket, session, encoding, result)
+            self._add_result(ticket, session, encoding, result, refs)
         except BaseException as error:
             self._leave_if_copy()
             self._add_failure(ticket, error)
@@ -292,10 +295,16 @@ class Worker:
         except OSError:
             self._lost()
 
-    def _add_result(self, ticket: int, session: int, encoding: int, result: payload.Item) -> None:
+    def _add_result(self, ticket: int, session: int, encoding: int, result: payload.Item, refs: list[str]) -> None:
+        head = json.dumps({"refs": refs[:_MOST_REFS]}, separators=(",", ":")).encode() if refs else b""
         if result.size <= wire.MAX_INLINE_ITEM_BYTES:
+            data = result.tobytes()
+            if refs:  # alone, behind what it names
+                self._add(wire.PREFIX.pack(len(data) + 4, len(head), wire.RUN_RESULTS, 0, ticket, 0, 1, encoding, 0)
+                          + head + len(data).to_bytes(4, "little") + data)
+                return
             try:
-                self._page.add_result(self._channel, ticket, self._is_single, encoding, result.tobytes())
+                self._page.add_result(self._channel, ticket, self._is_single, encoding, data)
             except OSError:
                 self._lost()
             return
@@ -303,7 +312,8 @@ class Worker:
         room = self._view(session, True, reference)
         result.write(room)
         body = wire.REFERENCE.pack(reference[0], reference[1], result.size)
-        self._add(wire.PREFIX.pack(len(body), 0, wire.RUN_RESULTS, wire.IN_ARENA, ticket, 0, 1, encoding, 0) + body)
+        self._add(wire.PREFIX.pack(len(body), len(head), wire.RUN_RESULTS, wire.IN_ARENA, ticket, 0, 1, encoding, 0)
+                  + head + body)
 
     def _ask_room(self, ticket: int, size: int) -> Sequence[int]:
         self.flush()
@@ -351,9 +361,14 @@ class Worker:
         self._add(data)
 
 
-def _encode_result(value: Any) -> payload.Item:
+def _encode_result(value: Any) -> tuple[payload.Item, list[str]]:
+    """A result, and the shared objects that it names: none before anybody here has used any."""
+    store = sys.modules.get(__package__.rpartition(".")[0] + ".store")
     try:
-        return payload.encode(value)
+        if store is None:
+            return payload.encode(value), []
+        with store.noting_ids() as ids:
+            return payload.encode(value), ids
     except Exception as error:
         raise MaybeEncodingError(error, value) from None
 
