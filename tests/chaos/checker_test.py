@@ -65,7 +65,7 @@ class Histories(unittest.TestCase):
         self.assert_right(made)
         made.faults = [Fault(2.5, 2.5, "kill_worker")]
         self.assert_wrong("worker_lost cannot be", made)
-        made = history(begin(1, key="k"), end(1, "outcome_unknown"), faults=[Fault(1.5, 1.5, "kill_daemon")])
+        made = history(begin(1, key="k", effects=[7, 1]), end(1, "outcome_unknown"), faults=[Fault(1.5, 1.5, "kill_daemon")])
         self.assert_wrong("outcome_unknown of a call with an idempotency key", made)
         self.assert_wrong("internal cannot be", history(begin(1), end(1, "internal"), faults=[Fault(1, 2, "kill_daemon")]))
         self.assert_right(history(begin(1, ends="timed_out"), end(1, "timed_out")))

@@ -9,7 +9,8 @@ from cli_support import TASKPOOL
 
 VERBS = ["apply", "map", "submit", "wait", "result", "log", "cancel", "ps", "workers", "pools", "functions", "stats",
          "dict", "list", "value", "queue", "lock", "semaphore", "event", "objects", "locks", "watch", "remove",
-         "failures", "resize", "pause", "resume", "reload", "drain", "shutdown", "ping", "completion", "help", "version", "whoami"]
+         "failures", "resize", "pause", "resume", "reload", "drain", "shutdown", "ping", "completion", "help", "version", "whoami",
+         "top"]
 
 
 def run(*words, stdin="", **environment):

@@ -96,7 +96,7 @@ class BrokenStreams(Story):
         self.ends(self.prefix(rest=b"\0\0\0\0\0\1"))
 
     def test_unknown_ops_flags_and_encodings(self):
-        for fields in ({"op": 0}, {"op": 38}, {"op": 255}, {"flags": 4}, {"flags": 128}, {"encoding": 4}, {"encoding": 26}):
+        for fields in ({"op": 0}, {"op": 39}, {"op": 255}, {"flags": 4}, {"flags": 128}, {"encoding": 4}, {"encoding": 26}):
             with self.subTest(**fields):
                 self.ends(self.prefix(**fields))
 

@@ -174,7 +174,7 @@ class Restarts(unittest.TestCase):
         def another_format(path):
             with open(path, "r+b") as file:
                 file.seek(8)
-                file.write(struct.pack("<Q", 2))
+                file.write(struct.pack("<Q", 99))
 
         def another_domain(path):
             other = os.path.join(os.path.dirname(path), "uid-54321")

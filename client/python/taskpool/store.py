@@ -156,7 +156,8 @@ def name_object(number: int, object_id: str) -> None:
 @contextlib.contextmanager
 def noting_ids() -> Iterator[list[str]]:
     """Collects the ids of the objects that what is pickled meanwhile names."""
-    _naming.ids = found = []
+    found: list[str] = []
+    _naming.ids = found
     try:
         yield found
     finally:
