@@ -101,7 +101,7 @@ BOOST_AUTO_TEST_CASE(pushing_is_patient_with_a_taker_who_waits) {
   const Background serving{[&] {
     const auto frame = c.peer->next(Op::map);  // the taker sent it before it waited
     taker_waits.set_value();
-    expect(!c.peer->closes(100ms));
+    expect(!c.peer->closes(500ms));
     expect(!pushed);
     c.peer->results(frame.prefix.request, 0, {"0"});
     while ((c.peer->next(Op::input).prefix.flags & kLast) == 0) continue;
@@ -110,7 +110,7 @@ BOOST_AUTO_TEST_CASE(pushing_is_patient_with_a_taker_who_waits) {
   }};
   const Background feeding{[&] {
     taker_waits.get_future().wait();
-    expect(stream.push(Item::json("1"), 5ms).has_value());  // many times as long
+    expect(stream.push(Item::json("1"), 100ms).has_value());  // several times as long; the taker may be slow to wake up
     pushed = true;
     stream.finish();
   }};
