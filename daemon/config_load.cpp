@@ -100,9 +100,10 @@ Result<void> look_up(Config& config) {
     for (auto& module : pool.modules)
       if (module.find('/') != std::string::npos) module = fs::absolute(module).lexically_normal().string();
   }
+  // A pool that starts on demand may have a runtime that comes with another package: who calls it is told.
   const auto is_used = [&](const std::string& runtime) {
     return std::any_of(config.pools.begin(), config.pools.end(),
-                       [&](const auto& pool) { return pool.runtime == runtime; });
+                       [&](const auto& pool) { return pool.runtime == runtime && !pool.on_demand; });
   };
   for (auto& [name, runtime] : config.runtimes) {
     auto& program = runtime.command.front();

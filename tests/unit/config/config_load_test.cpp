@@ -97,6 +97,11 @@ BOOST_FIXTURE_TEST_CASE(errors_name_the_file_or_the_flag, Files) {
   BOOST_TEST(error({flag, config.c_str()}).find("no-such-program") != std::string::npos);
 }
 
+BOOST_FIXTURE_TEST_CASE(a_pool_that_starts_on_demand_may_lack_its_program, Files) {
+  write("[[pool]]\nruntime = \"x\"\non_demand = true\n[runtime.x]\ncommand = [\"no-such-program\"]\n");
+  BOOST_TEST(load_config(arguments({"--config", config.c_str()})).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(the_default_socket_follows_the_environment) {
   ::setenv("TASKPOOL_SOCKET", "/named", 1);
   BOOST_TEST(default_socket() == "/named");
