@@ -43,13 +43,28 @@ void read_operations(std::span<const std::byte> body, std::uint32_t count) {
   if (again.size() == body.size()) require(std::ranges::equal(again, body));
 }
 
+/// Reads a body of results; what was read, written again as the daemon does, is the same bytes.
 void read_results(std::span<const std::byte> body, std::uint32_t count) {
+  std::vector<std::byte> again;
+  BodyWriter out{again};
   for (ResultReader results{body, count}; !results.done();) {
     const auto values = results.next_result();
     if (!values) return;
-    for (std::uint32_t value = 0; value < *values; ++value)
-      if (!results.next()) return;
+    out.begin_result();
+    for (std::uint32_t value = 0; value < *values; ++value) {
+      const auto argument = results.next();
+      if (!argument) return;
+      const auto encoding = static_cast<Encoding>(argument->encoding);
+      std::vector<std::uint64_t> refs;
+      for (std::size_t index = 0; index < argument->ref_count(); ++index) refs.push_back(argument->ref(index));
+      if (argument->in_arena)
+        out.value_in_arena(encoding, load<ArenaRef>(argument->bytes.data()), refs);
+      else
+        out.value(encoding, argument->bytes, refs);
+    }
   }
+  require(again.size() <= body.size());
+  if (again.size() == body.size()) require(std::ranges::equal(again, body));
 }
 
 }  // namespace

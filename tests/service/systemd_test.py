@@ -127,9 +127,9 @@ def python_functions_run(machine):
     with open(config) as file:
         before = file.read()
     with open(config, "a") as file:
-        file.write('\n[[pool]]\nname = "python"\nruntime = "python"\nmodules = ["math"]\n')
+        file.write('\n[[pool]]\nname = "maths"\nruntime = "python"\nmodules = ["math"]\n')
     machine.run("systemctl", "reload", "taskpoold.service")
-    done = machine.run("taskpool", "apply", "--pool", "python", "math.factorial", "20", user="ann")
+    done = machine.run("taskpool", "apply", "--pool", "maths", "math.factorial", "20", user="ann")
     assert json.loads(done.stdout) == 2432902008176640000, done.stdout
     program = "import taskpool; print(taskpool.info()['extension'], taskpool.cpu_count() > 0)"
     assert machine.run("python3", "-c", program, user="ann").stdout.split() == ["True", "True"]
