@@ -132,8 +132,7 @@ void Pool::give_up(Errc code) {
 }
 
 bool Pool::is_up() const {
-  const bool sleeps = config_.on_demand && !called_;  // nothing has to be there
-  if (target_ == 0 || last_error_.empty() || sleeps) return true;
+  if (target_ == 0 || last_error_.empty() || is_dormant()) return true;
   return std::any_of(workers_.begin(), workers_.end(),
                      [](const auto& worker) { return worker->state == WorkerState::working; });
 }

@@ -134,7 +134,6 @@ Result<void> MetricsServer::listen() {
   const auto& wanted = core_.config.metrics_listen;
   const auto address = parse_local_address(wanted);
   if (!address) return fail(Errc::bad_argument, "metrics_listen: '" + wanted + "' is no address of this host's own");
-  const auto named = [](const Error& error) { return Error{error.code, "metrics_listen: " + error.detail}; };
   if (!address->path.empty()) {
     auto path = SocketPath::listen("metrics_listen", address->path, core_.config.metrics_socket_mode, "");
     if (!path) return path.error();
@@ -144,7 +143,7 @@ Result<void> MetricsServer::listen() {
     return boost::system::in_place_value;
   }
   auto socket = listen_on_loopback(*address, address_);
-  if (!socket) return named(socket.error());
+  if (!socket) return Error{socket.error().code, "metrics_listen: " + socket.error().detail};
   impl_->listening.assign(socket->release());
   return boost::system::in_place_value;
 }
