@@ -371,7 +371,7 @@ void Home::drop_if_unused(const ObjectPtr& object) {
     object->doomed = true;
     return;
   }
-  if (!remove(object)) collector_.suspect();
+  if (!remove(object)) collector_.suspect(), want_work();
 }
 
 // Sessions
@@ -544,7 +544,7 @@ Result<void> Home::pop(Transaction& tx, ObjectId queue, std::uint64_t session, s
     value.bytes = std::as_bytes(std::span{&place, 1});
   }
   out.copy(value);
-  if (item->refs.size() > 0) collector_.suspect();
+  if (item->refs.size() > 0) collector_.suspect(), want_work();
   return writer().erase_items(tx, queue, 0, 1);
 }
 

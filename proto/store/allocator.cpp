@@ -16,7 +16,7 @@ constexpr std::size_t kResting = 64;
 std::uint64_t Allocator::used_bytes() const { return load_word(memory_.data() + offsetof(SegmentHeader, used_bytes)); }
 
 Result<std::uint64_t> Allocator::allocate(List& list, unsigned size_class, SlabKind kind) {
-  if (list.freed.size() < kResting && list.fresh == list.fresh_end && list.freed.empty())
+  if (!list.has_free())
     if (auto added = add_slab(list, size_class, kind); !added) return added.error();
   std::uint64_t place;
   if (list.fresh != list.fresh_end && list.freed.size() < kResting) {
@@ -28,6 +28,12 @@ Result<std::uint64_t> Allocator::allocate(List& list, unsigned size_class, SlabK
   }
   live_bytes_ += class_bytes(size_class);
   return place;
+}
+
+std::optional<Allocator::Larger> Allocator::allocate_larger(unsigned size_class) {
+  for (unsigned larger = size_class + 1; larger < kClasses; ++larger)
+    if (blocks_[larger].has_free()) return Larger{allocate_block(larger).value(), larger};
+  return std::nullopt;
 }
 
 Result<void> Allocator::add_slab(List& list, unsigned size_class, SlabKind kind) {

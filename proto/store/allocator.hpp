@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "proto/result.hpp"
@@ -25,6 +26,12 @@ class Allocator {
   Result<std::uint64_t> allocate_block(unsigned size_class) {
     return allocate(blocks_[size_class], size_class, SlabKind::blocks);
   }
+  /// For when there is no more memory: a block of a larger class, the smallest that is free, as it is; its class stays.
+  struct Larger {
+    std::uint64_t block;
+    unsigned size_class;
+  };
+  std::optional<Larger> allocate_larger(unsigned size_class);
   Result<std::uint64_t> allocate_object() { return allocate(objects_, kObjectClass, SlabKind::objects); }
   /// Gives back what was handed out.
   void free_block(std::uint64_t block, unsigned size_class);
@@ -41,6 +48,7 @@ class Allocator {
     std::deque<std::uint64_t> freed;
     std::uint64_t fresh = 0;  ///< The rest of the newest slab: [fresh, fresh_end).
     std::uint64_t fresh_end = 0;
+    bool has_free() const { return !freed.empty() || fresh != fresh_end; }
   };
   Result<std::uint64_t> allocate(List& list, unsigned size_class, SlabKind kind);
   Result<void> add_slab(List& list, unsigned size_class, SlabKind kind);

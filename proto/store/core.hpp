@@ -20,7 +20,6 @@ inline constexpr std::uint64_t kInlineSteps = 16 * 1024;
 /// A new table being filled while the old one is still read.
 struct Growth {
   std::uint64_t table = 0;  ///< The new block.
-  unsigned size_class = 0;
   std::uint64_t slots = 0;
   std::uint64_t zeroed = 0;   ///< Of its slots.
   std::uint64_t scanned = 0;  ///< Of the old one's.
@@ -102,7 +101,8 @@ struct Core {
   std::uint64_t word(std::uint64_t offset) const { return load_word(at(offset)); }
   /// The parts of a block's header.
   BlockAbout about(std::uint64_t block) const { return BlockAbout::unpack(word(block + offsetof(BlockHeader, about))); }
-  /// A block to be filled. `store_full`, after a slice of what is doomed did not help.
+  /// A block to be filled; of a larger class than that, if the bound is reached and one is free. `store_full`, after a
+  /// slice of what is doomed did not help.
   Result<std::uint64_t> allocate_block(unsigned size_class);
   /// Frees a block at once: it must not be reachable any more.
   void free_block(std::uint64_t block);

@@ -53,8 +53,12 @@ Result<Reference> make_entry(Transaction& tx, Core& core, ObjectId object, std::
     if (const auto may = core.check_writer(entry.writer_uid, class_bytes(size_class)); !may) return may.error();
   const auto block = tx.allocate(size_class);
   if (!block) return block.error();
-  if (core.writers) core.charge_writer(entry.writer_uid, static_cast<std::int64_t>(class_bytes(size_class)));
-  about.size_class = static_cast<std::uint8_t>(size_class);
+  if (core.writers) {
+    const auto bytes = class_bytes(core.about(*block).size_class);
+    if (bytes != class_bytes(size_class))
+      if (const auto may = core.check_writer(entry.writer_uid, bytes); !may) return may.error();
+    core.charge_writer(entry.writer_uid, static_cast<std::int64_t>(bytes));
+  }
   std::byte* at = core.at(*block) + sizeof(BlockHeader);
   const auto append = [&at](std::uint64_t word) {
     store_word(at, word);

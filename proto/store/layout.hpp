@@ -148,7 +148,9 @@ constexpr std::size_t first_slab_offset(std::size_t bound_bytes) {
   return kUnitMapOffset + (map_bytes + kUnitBytes - 1) / kUnitBytes * kUnitBytes;
 }
 
-/// Size classes: 64, 80, 96, 112, 128, 160, ...: four to a doubling. A slab has blocks of one class, for ever.
+/// Size classes: 64, 80, 96, 112, 128, 160, ...: four to a doubling. A slab has blocks of one class, for ever. A
+/// block's content may be smaller than its class asks for: at the bound, larger blocks that are free are used as they
+/// are.
 inline constexpr unsigned kClasses = 24 * 4 + 1;
 constexpr std::size_t class_bytes(unsigned size_class) {
   return (std::size_t{4} + size_class % 4) << (size_class / 4 + 4);

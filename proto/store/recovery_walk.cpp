@@ -128,7 +128,7 @@ const char* RecoveryWalk::find_entry_fault(Reference reference, bool has_key) co
     refs = core_.word(block + sizeof(BlockHeader) + before * sizeof(std::uint64_t));
     if (refs > kMaxValueRefs) return "the block's references are damaged";
   }
-  if (class_for(entry_bytes(about, refs)) != about.size_class) return "the block's lengths are damaged";
+  if (class_for(entry_bytes(about, refs)) > about.size_class) return "the block's lengths are damaged";
   const EntryView entry = view_entry(core_, reference);
   if (has_key ? !check_key(entry.key).has_value() : !entry.key.empty()) return "its key is damaged";
   return nullptr;
@@ -189,7 +189,7 @@ void RecoveryWalk::walk_object(std::uint64_t record, std::size_t place) {
         const std::uint64_t bytes = core_.about(root.offset()).value_bytes;
         tally.count = bytes / sizeof(std::uint64_t);
         if (bytes % sizeof(std::uint64_t) != 0 || tally.count == 0 ||
-            class_for(sizeof(BlockHeader) + bytes) != core_.about(root.offset()).size_class) {
+            class_for(sizeof(BlockHeader) + bytes) > core_.about(root.offset()).size_class) {
           fault = disown(root, tally, "its length is damaged");
           tally.count = 0;
         }
@@ -215,7 +215,9 @@ void RecoveryWalk::walk_object(std::uint64_t record, std::size_t place) {
 void RecoveryWalk::walk_dict(std::uint64_t record, Reference root, Tally& tally) {
   const char* fault = claim(root, BlockKind::table, tally);
   const std::uint64_t slots = fault == nullptr ? slots_of(core_, root) : 0;
-  if (fault == nullptr && slots != slots_of_class(core_.about(root.offset()).size_class))
+  // A table fills its class, which may be smaller than that of its block.
+  if (fault == nullptr && (slots > slots_of_class(core_.about(root.offset()).size_class) ||
+                           slots != slots_of_class(class_for(kSlotsOffset + slots * sizeof(Slot)))))
     fault = "its length is damaged";
   if (fault != nullptr) {
     say(tally.what + ": its entries are dropped: its table is damaged: " + fault);
@@ -315,7 +317,7 @@ const char* RecoveryWalk::walk_node(Reference node, unsigned depth, Tally& tally
   const bool is_leaf = shape.level == 0;
   const BlockAbout about = core_.about(node.offset());
   if (shape.size == 0 || shape.size > (is_leaf ? kLeafItems : kBranches) ||
-      about.size_class != (is_leaf ? kLeafClass : kBranchClass) || depth + shape.level > kMaxLevel)
+      about.size_class < (is_leaf ? kLeafClass : kBranchClass) || depth + shape.level > kMaxLevel)
     return disown(node, tally, "a node's header is damaged");
   list.nodes.push_back(node.word);
   const char* fault = level >= 0 && static_cast<unsigned>(level) != shape.level ? "a node has another level" : nullptr;

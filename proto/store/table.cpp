@@ -37,11 +37,11 @@ Result<std::unique_ptr<Growth>> begin_growth(Record& record) {
   if (wanted > slots_of_class(kClasses - 1))
     return fail(Errc::limit_reached, "dict: more than " + std::to_string(record.count()) + " entries");
   auto growth = std::make_unique<Growth>();
-  growth->size_class = class_for(kSlotsOffset + wanted * sizeof(Slot));
-  growth->slots = slots_of_class(growth->size_class);
-  const auto table = record.core.allocate_block(growth->size_class);
+  const unsigned size_class = class_for(kSlotsOffset + wanted * sizeof(Slot));
+  const auto table = record.core.allocate_block(size_class);
   if (!table) return table.error();
   growth->table = *table;
+  growth->slots = slots_of_class(size_class);
   return growth;
 }
 
@@ -76,12 +76,10 @@ bool fill_some(const Record& record, Growth& growth, std::size_t steps) {
 void finish_growth(Record& record, const Growth& growth) {
   record.tx.adopt(growth.table);
   store_word(record.core.at(growth.table + kFilledOffset), growth.filled);
-  const Reference table =
-      record.tx.describe(growth.table, record.id, growth.slots,
-                         {.size_class = static_cast<std::uint8_t>(growth.size_class), .kind = BlockKind::table});
+  const Reference table = record.tx.describe(growth.table, record.id, growth.slots, {.kind = BlockKind::table});
   if (const Reference old = record.root()) record.drop(old);
   record.set_root(table);
-  record.add_bytes(static_cast<std::int64_t>(class_bytes(growth.size_class)));
+  record.add_bytes(static_cast<std::int64_t>(block_bytes(record.core, table)));
 }
 
 }  // namespace

@@ -134,8 +134,13 @@ Result<std::uint64_t> Core::allocate_block(unsigned size_class) {
     (void)reclaim(kInlineSteps);
     block = allocator.allocate_block(size_class);
   }
+  if (!block && block.error().errc() == Errc::store_full)
+    if (const auto larger = allocator.allocate_larger(size_class)) {
+      block = larger->block;
+      size_class = larger->size_class;
+    }
   if (!block) return block;
-  // free_block() reads the class, whatever becomes of the block.
+  // free_block() and describe() read the class, whatever becomes of the block.
   store_word(at(*block + offsetof(BlockHeader, about)),
              BlockAbout{.size_class = static_cast<std::uint8_t>(size_class)}.pack());
   return block;
@@ -151,6 +156,7 @@ void Transaction::adopt(std::uint64_t block) { core_->pending.fresh.push_back(bl
 
 Reference Transaction::describe(std::uint64_t block, ObjectId object, std::uint64_t order, BlockAbout about) {
   std::byte* header = core_->at(block);
+  about.size_class = core_->about(block).size_class;
   store_word(header + offsetof(BlockHeader, object), static_cast<std::uint64_t>(object));
   store_word(header + offsetof(BlockHeader, order), order);
   store_word(header + offsetof(BlockHeader, about), about.pack());

@@ -51,7 +51,7 @@ class Transaction {
   Result<std::uint64_t> allocate(unsigned size_class);
   /// Takes over a block from Core::allocate_block() that was filled in slices.
   void adopt(std::uint64_t block);
-  /// Writes the header of a new block. From then on the result may be stored.
+  /// Writes the header of a new block, whose class it keeps. From then on the result may be stored.
   Reference describe(std::uint64_t block, ObjectId object, std::uint64_t order, BlockAbout about);
   /// True if this transaction allocated the block.
   bool is_new(std::uint64_t block) const;

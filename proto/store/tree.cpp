@@ -46,9 +46,9 @@ Result<Reference> make_node(Record& record, unsigned level, std::size_t size, st
   const auto block = record.tx.allocate(size_class);
   if (!block) return block.error();
   copy_in(words, record.core.at(*block) + sizeof(BlockHeader));
-  record.add_bytes(static_cast<std::int64_t>(class_bytes(size_class)));
-  return record.tx.describe(*block, record.id, NodeShape{level, size}.pack(),
-                            {.size_class = static_cast<std::uint8_t>(size_class), .kind = BlockKind::node});
+  const auto node = record.tx.describe(*block, record.id, NodeShape{level, size}.pack(), {.kind = BlockKind::node});
+  record.add_bytes(static_cast<std::int64_t>(block_bytes(record.core, node)));
+  return node;
 }
 
 Result<Branch> make_leaf(Record& record, std::span<const std::uint64_t> items) {

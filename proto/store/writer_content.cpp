@@ -162,11 +162,10 @@ Result<void> Writer::replace_words(Record& record, std::span<const std::uint64_t
     const auto block = record.tx.allocate(size_class);
     if (!block) return block.error();
     copy_in(std::as_bytes(words), core_->at(*block) + sizeof(BlockHeader));
-    root = record.tx.describe(*block, record.id, 0,
-                              {.value_bytes = static_cast<std::uint32_t>(words.size_bytes()),
-                               .size_class = static_cast<std::uint8_t>(size_class),
-                               .kind = BlockKind::words});
-    record.add_bytes(static_cast<std::int64_t>(class_bytes(size_class)));
+    root =
+        record.tx.describe(*block, record.id, 0,
+                           {.value_bytes = static_cast<std::uint32_t>(words.size_bytes()), .kind = BlockKind::words});
+    record.add_bytes(static_cast<std::int64_t>(block_bytes(*core_, root)));
   }
   if (const Reference old = record.root()) record.drop(old);
   record.set_root(root);

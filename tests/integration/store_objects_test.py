@@ -269,6 +269,26 @@ class Full(StoreStory):
         d.set("again", data)
         d.delete()
 
+    def test_what_large_values_left_serves_small_ones(self):
+        d = self.store.open("dict", "large")
+        with self.assertRaises(Failed) as caught:
+            for number in range(1000):
+                d.set(number, "x" * 20_000)
+        self.assertEqual(caught.exception.code, "store_full")
+        d.delete()
+        small = self.store.open("dict", "small")
+        numbers = self.store.open("list", "numbers")
+        for number in range(50):
+            self.assertEqual(small.op("incr", key_argument(f"key {number}"), Int(1)), 1)
+            numbers.op("list_append", Int(number))
+        self.assertEqual(small.get("key 7"), 1)
+        small.delete()
+        numbers.delete()
+        d = self.store.open("dict", "large")
+        for number in range(10):
+            d.set(number, "x" * 20_000)
+        d.delete()
+
 
 class HeldBack(StoreStory):
     """What a session sends behind an object that is held is read up to a bound, and waits in the socket beyond."""

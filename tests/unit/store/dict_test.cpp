@@ -306,8 +306,65 @@ BOOST_AUTO_TEST_CASE(a_full_store_changes_nothing_and_goes_on) {
   store.limit = 0;
   BOOST_TEST((store.create(ObjectType::value).id != ObjectId::none));
   auto none = store.begin();
-  const std::string larger(5000, 'z');
+  const std::string larger(40'000, 'z');  // than any block, tables included
   BOOST_TEST(store.writer->put(none, other.id, key(1), input(larger)).error().errc() == Errc::store_full);
+}
+
+BOOST_AUTO_TEST_CASE(a_full_store_gives_larger_blocks_to_what_is_smaller) {
+  TestSegment store{24 * kUnitBytes};
+  const auto large = store.create(ObjectType::dict);
+  const std::string value(3000, 'x');
+  std::uint64_t count = 0;
+  while (store.put(large.id, key(count), value)) ++count;
+  const auto remove = [&](ObjectId id) {
+    auto tx = store.begin();
+    store.writer->remove(tx, id).value();
+    tx.commit().value();
+    while (!store.writer->reclaim(1000)) {
+    }
+  };
+  const auto live = [&] { return store.writer->usage().live_bytes; };
+  remove(large.id);
+  const auto empty = live();
+
+  const auto dict = store.create(ObjectType::dict);
+  for (std::uint64_t each = 0; each < count / 2; ++each)
+    BOOST_REQUIRE(store.put(dict.id, key(each), "small" + std::to_string(each)).has_value());
+  const auto list = store.create(ObjectType::list);
+  const auto array = store.create(ObjectType::array);
+  const auto single = store.create(ObjectType::value);
+  auto tx = store.begin();
+  const std::vector<EntryInput> items(100, input("item"));
+  store.writer->insert(tx, list.id, 0, items).value();
+  store.writer->set_length(tx, array.id, 10).value();
+  store.writer->set_value(tx, single.id, input("value")).value();
+  tx.commit().value();
+  const auto check = [&] {
+    for (std::uint64_t each = 0; each < count / 2; ++each)
+      BOOST_REQUIRE(store.get(dict, key(each)) == "small" + std::to_string(each));
+    BOOST_TEST(store.values(list) == std::vector<std::string>(100, "item"), boost::test_tools::per_element());
+    BOOST_TEST(store.info(array.id).count == 10);
+  };
+  check();
+  const auto bytes = [&] {
+    std::uint64_t all = 0;
+    for (const auto& info : {dict, list, array, single}) all += store.info(info.id).bytes;
+    return all;
+  };
+  BOOST_TEST(live() == empty + bytes());
+
+  // The next daemon takes them for what they are.
+  const auto before = live();
+  BOOST_TEST(store.restart().empty());
+  check();
+  BOOST_TEST(live() == before);
+  BOOST_TEST(live() == empty + bytes());
+
+  // They are large again when they are free again.
+  for (const auto& info : {dict, list, array, single}) remove(info.id);
+  BOOST_TEST(live() == empty);
+  const auto again = store.create(ObjectType::dict);
+  for (std::uint64_t each = 0; each < count; ++each) BOOST_REQUIRE(store.put(again.id, key(each), value).has_value());
 }
 
 BOOST_AUTO_TEST_SUITE_END()
