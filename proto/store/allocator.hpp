@@ -26,6 +26,9 @@ class Allocator {
   Result<std::uint64_t> allocate_block(unsigned size_class) {
     return allocate(blocks_[size_class], size_class, SlabKind::blocks);
   }
+  /// Makes some of the memory exist that a block of that class takes, so that allocate_block() need not make all of it
+  /// at once. True: it is all there, or the class has a free block. `store_full`.
+  Result<bool> prepare_block(unsigned size_class);
   /// For when there is no more memory: a block of a larger class, the smallest that is free, as it is; its class stays.
   struct Larger {
     std::uint64_t block;
@@ -52,11 +55,15 @@ class Allocator {
   };
   Result<std::uint64_t> allocate(List& list, unsigned size_class, SlabKind kind);
   Result<void> add_slab(List& list, unsigned size_class, SlabKind kind);
+  /// Where a slab that is added now would end.
+  Result<std::uint64_t> next_end(unsigned size_class) const;
+  Result<void> extend(std::uint64_t end);
 
   std::span<std::byte> memory_;
   Extend extend_;
   std::array<List, kClasses> blocks_;
   List objects_;
+  std::uint64_t prepared_ = 0;  ///< Memory exists up to here, and not only up to used_bytes(), if that is less.
   std::uint64_t live_bytes_ = 0;
 };
 

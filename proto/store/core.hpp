@@ -19,7 +19,7 @@ inline constexpr std::uint64_t kInlineSteps = 16 * 1024;
 
 /// A new table being filled while the old one is still read.
 struct Growth {
-  std::uint64_t table = 0;  ///< The new block.
+  std::uint64_t table = 0;  ///< The new block; 0: its memory is being made.
   std::uint64_t slots = 0;
   std::uint64_t zeroed = 0;   ///< Of its slots.
   std::uint64_t scanned = 0;  ///< Of the old one's.

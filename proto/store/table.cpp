@@ -37,12 +37,15 @@ Result<std::unique_ptr<Growth>> begin_growth(Record& record) {
   if (wanted > slots_of_class(kClasses - 1))
     return fail(Errc::limit_reached, "dict: more than " + std::to_string(record.count()) + " entries");
   auto growth = std::make_unique<Growth>();
-  const unsigned size_class = class_for(kSlotsOffset + wanted * sizeof(Slot));
-  const auto table = record.core.allocate_block(size_class);
-  if (!table) return table.error();
-  growth->table = *table;
-  growth->slots = slots_of_class(size_class);
+  growth->slots = slots_of_class(class_for(kSlotsOffset + wanted * sizeof(Slot)));
   return growth;
+}
+
+Result<void> allocate_table(Core& core, Growth& growth) {
+  const auto table = core.allocate_block(class_for(kSlotsOffset + growth.slots * sizeof(Slot)));
+  if (!table) return table.error();
+  growth.table = *table;
+  return {};
 }
 
 /// Zeroes the new table, then puts every entry of the old one into it. Nobody reads it yet. True: done.
@@ -155,6 +158,7 @@ Result<void> make_room(Record& record) {
     record.state.growth = std::move(*growth);
     return fail(Errc::busy, "dict: its index grows");
   }
+  if (const auto done = allocate_table(record.core, **growth); !done) return done;
   fill_some(record, **growth, SIZE_MAX);
   finish_growth(record, **growth);
   return {};
@@ -162,14 +166,25 @@ Result<void> make_room(Record& record) {
 
 Result<bool> grow_some(Record& record, std::size_t steps) {
   if (!record.state.growth) return true;
-  if (!fill_some(record, *record.state.growth, steps)) return false;
-  finish_growth(record, *record.state.growth);
+  auto& growth = *record.state.growth;
+  if (growth.table == 0) {
+    // What fails here may be had after some was removed: a block that was freed, or a larger one.
+    const auto prepared = record.core.allocator.prepare_block(class_for(kSlotsOffset + growth.slots * sizeof(Slot)));
+    if (prepared && !*prepared) return false;
+    if (const auto done = allocate_table(record.core, growth); !done) {
+      record.state.growth.reset();
+      return done.error();
+    }
+    return false;
+  }
+  if (!fill_some(record, growth, steps)) return false;
+  finish_growth(record, growth);
   record.state.growth.reset();
   return true;
 }
 
 void stop_growing(Core& core, ObjectState& state) {
-  if (state.growth) core.free_block(state.growth->table);
+  if (state.growth && state.growth->table != 0) core.free_block(state.growth->table);
   state.growth.reset();
 }
 

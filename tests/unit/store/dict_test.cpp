@@ -310,6 +310,35 @@ BOOST_AUTO_TEST_CASE(a_full_store_changes_nothing_and_goes_on) {
   BOOST_TEST(store.writer->put(none, other.id, key(1), input(larger)).error().errc() == Errc::store_full);
 }
 
+BOOST_AUTO_TEST_CASE(a_large_tables_memory_is_made_in_slices) {
+  TestSegment store{512 * kUnitBytes};
+  const auto dict = store.create(ObjectType::dict);
+  std::size_t most = 0;
+  int slices = 0;
+  for (std::uint64_t number = 0; number < 60'000; ++number)
+    for (;;) {
+      auto tx = store.begin();
+      const auto put = store.writer->put(tx, dict.id, key(number), input("value"));
+      if (put) {
+        BOOST_REQUIRE(tx.commit().has_value());
+        break;
+      }
+      tx.abort();
+      BOOST_REQUIRE((put.error().errc() == Errc::busy));
+      for (bool is_done = false; !is_done;) {
+        const auto before = store.extended;
+        is_done = store.writer->work(dict.id, 250).value();
+        if (store.extended <= before) continue;
+        most = std::max(most, store.extended - before);
+        ++slices;
+      }
+    }
+  BOOST_TEST(most <= kUnitBytes);
+  BOOST_TEST(slices > 10);
+  BOOST_TEST(store.info(dict.id).count == 60'000u);
+  BOOST_TEST(store.restart().empty());
+}
+
 BOOST_AUTO_TEST_CASE(a_full_store_gives_larger_blocks_to_what_is_smaller) {
   TestSegment store{24 * kUnitBytes};
   const auto large = store.create(ObjectType::dict);
