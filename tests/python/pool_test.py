@@ -138,6 +138,30 @@ with Pool(2) as pool:
 ''')
         self.assertEqual(lines, ["True True"] * 6 + ["[10, 100000, 2000000]", "True"])
 
+    def test_large_results_of_all_sizes_in_turn(self):
+        """A worker asks for the room of a large result before it runs what made one, and may be wrong."""
+        lines = self.run_program('''
+from taskpool import Pool
+def make(size, beside):
+    if size < 0:
+        raise ValueError(size)
+    return bytes([size % 251]) * size
+def call(pool, size):
+    try:
+        return pool.apply(make, (size, large)) == make(size, large)
+    except ValueError as error:
+        return str(error)
+if __name__ == "__main__":
+    large = bytes(100_000)
+    with Pool(1) as pool:
+        print([call(pool, size) for size in (100_000, 90_000, 500_000, 10, 10, 200_000, 200_000, -1, 70_000, 3_000_000, 200_000)])
+        for _ in range(700):  # what is not given back would fill the arena
+            pool.apply(make, (1_900_000, large))
+            call(pool, -1)
+        print(len(pool.apply(make, (300_000_000, large))))
+''').splitlines()
+        self.assertEqual(lines, [str([True] * 7 + ["-1"] + [True] * 3), "300000000"])
+
     def test_a_task_that_uses_the_pool_it_runs_in(self):
         lines = self.run_program('''
 import taskpool

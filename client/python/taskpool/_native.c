@@ -4,6 +4,7 @@
 #include <Python.h>
 #include <sys/prctl.h>
 
+#include "_native_copy.h"
 #include "_native_maps.h"
 #include "_native_page.h"
 #include "_native_pickle.h"
@@ -27,6 +28,8 @@ static PyMethodDef functions[] = {
     {"decode_numbers", taskpool_decode_numbers_of, METH_O, "(nanoseconds, list) of such an item."},
     {"unpack_outcomes", (PyCFunction)(void (*)(void))taskpool_unpack_outcomes, METH_FASTCALL,
      "Puts results where they belong."},
+    {"copy_bytes", taskpool_copy_bytes, METH_O, "A bytes of a buffer's content."},
+    {"copy_bytearray", taskpool_copy_bytearray, METH_O, "A bytearray of a buffer's content."},
     {"set_parent_death_signal", set_parent_death_signal, METH_O,
      "The signal that this process gets when its parent dies."},
     {NULL, NULL, 0, NULL},

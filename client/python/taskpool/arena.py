@@ -18,6 +18,38 @@ def _round_up(size: int) -> int:
     return -(-size // wire.ARENA_ALIGNMENT) * wire.ARENA_ALIGNMENT
 
 
+#: Kept beside what they do: Python 3.11 does not name them. Older kernels refuse them, and pages are then mapped as they are touched.
+_MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
+#: Bytes from which it pays to have pages mapped in one go: each that is mapped when it is touched costs an exception.
+_LEAST_POPULATED = 1 << 18
+
+
+class Memory:
+    """The mapped memory of a segment."""
+
+    __slots__ = ("size", "_memory", "_mapping", "_populate", "_populated")
+
+    def __init__(self, fd: int, size: int, may_write: bool) -> None:
+        prot = mmap.PROT_READ | (mmap.PROT_WRITE if may_write else 0)
+        self.size = size
+        self._mapping = mmap.mmap(fd, size, prot=prot)
+        self._memory = memoryview(self._mapping)
+        self._populate = _MADV_POPULATE_WRITE if may_write else _MADV_POPULATE_READ
+        self._populated = 0  # bytes from the start whose pages are mapped, or have been left to themselves
+
+    def part(self, offset: int, size: int) -> memoryview:
+        """That much of it, all of which is about to be touched."""
+        end = offset + size
+        if end > self._populated and size >= _LEAST_POPULATED:
+            begin = max(offset, self._populated) // mmap.PAGESIZE * mmap.PAGESIZE
+            self._populated = end
+            try:
+                self._mapping.madvise(self._populate, begin, end - begin)
+            except OSError:
+                pass
+        return self._memory[offset:end]
+
+
 class _Space:
     """The free parts of one segment: first fit, neighbours joined."""
 
@@ -52,7 +84,7 @@ class UpArena:
     def __init__(self, open_segment: Callable[[int], tuple[int, int, int]]) -> None:
         self._open_segment = open_segment
         self._lock = threading.Lock()
-        self._segments: dict[int, tuple[memoryview, _Space]] = {}
+        self._segments: dict[int, tuple[Memory, _Space]] = {}
 
     def allocate(self, size: int) -> tuple[Region, memoryview]:
         """A region and its memory. Raises DaemonError `out_of_space`."""
@@ -63,7 +95,7 @@ class UpArena:
             return found
         number, segment_bytes, fd = self._open_segment(max(rounded, _SMALLEST_SEGMENT))
         try:
-            memory = memoryview(mmap.mmap(fd, segment_bytes))
+            memory = Memory(fd, segment_bytes, True)
         finally:
             os.close(fd)
         with self._lock:
@@ -76,7 +108,7 @@ class UpArena:
         for number, (memory, space) in self._segments.items():
             offset = space.take(rounded)
             if offset is not None:
-                return (number, offset, size), memory[offset:offset + size]
+                return (number, offset, size), memory.part(offset, size)
         return None
 
     def release(self, region: Region) -> None:
@@ -90,11 +122,11 @@ class DownArena:
     """Memory in which results arrive; the supervisor hands it out."""
 
     def __init__(self) -> None:
-        self._segments: dict[int, memoryview] = {}
+        self._segments: dict[int, Memory] = {}
 
     def attach(self, number: int, size: int, fd: int) -> None:
         try:
-            self._segments[number] = memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ))
+            self._segments[number] = Memory(fd, size, False)
         finally:
             os.close(fd)
 
@@ -104,6 +136,6 @@ class DownArena:
         if size == 0:
             return memoryview(b"")
         memory = self._segments.get(number)
-        if memory is None or offset + size > memory.nbytes:
+        if memory is None or offset + size > memory.size:
             raise wire.BrokenStream(f"a result in segment {number}, which has no {size} bytes at {offset}")
-        return memory[offset:offset + size]
+        return memory.part(offset, size)

@@ -252,10 +252,10 @@ class Session:
         timeout_ms = -1
         while True:
             self._hand_out()
-            if is_done() or self.is_broken:
-                return True
             if stream.queued:
                 self.flush()
+            if is_done() or self.is_broken:
+                return True
             if deadline is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -296,6 +296,8 @@ class Session:
         if not self.is_broken:
             self._read(0)
             self._hand_out()
+            if self.stream.queued:
+                self.flush()
 
     def _run_calls(self) -> None:
         if not self._calls:
@@ -344,7 +346,9 @@ class Session:
 
     def release(self, body: bytes) -> None:
         """Gives regions of the down arena back, as the body of a frame named them."""
-        self.post(wire.encode(wire.ARENA_RELEASE, body=body, count=len(body) // wire.REFERENCE.size))
+        self.stream.queue(wire.encode(wire.ARENA_RELEASE, body=body, count=len(body) // wire.REFERENCE.size))
+        if self._leader != threading.get_ident():  # who leads flushes
+            self._wake_driver()
 
     def call_later(self, call: Callable[[], None]) -> None:
         """For on_frame(): runs foreign code when the stream is at rest. What it raises is shown, and nothing else. Runs it at

@@ -76,10 +76,21 @@ class _Beside:
 
     def __init__(self, value: bytes | bytearray | array.array[Any]) -> None:
         self.buffer = pickle.PickleBuffer(value)
-        self.rebuild = (_restore_array, value.typecode) if isinstance(value, array.array) else (type(value),)
+        if isinstance(value, array.array):
+            self.rebuild: tuple[Any, ...] = (_restore_array, value.typecode)
+        else:
+            self.rebuild = (_restore_bytes if isinstance(value, bytes) else _restore_bytearray,)
 
     def __reduce_ex__(self, protocol: int) -> Any:  # type: ignore[override]
         return self.rebuild[0], (*self.rebuild[1:], self.buffer)
+
+
+def _restore_bytes(content: Any) -> bytes:
+    return bytes(content) if _native is None else _native.copy_bytes(content)  # type: ignore[no-any-return]
+
+
+def _restore_bytearray(content: Any) -> bytearray:
+    return bytearray(content) if _native is None else _native.copy_bytearray(content)  # type: ignore[no-any-return]
 
 
 def _restore_array(typecode: str, content: Any) -> array.array[Any]:
@@ -211,7 +222,7 @@ def decode(item: Any) -> Any:
             raise pickle.UnpicklingError("an item that is cut")
         parts.append(view[at:at + size])
         at += _aligned(size)
-    buffers = [part if size & _COPIED else bytearray(part) for part, size in zip(parts[1:], sizes)]
+    buffers = [part if size & _COPIED else _restore_bytearray(part) for part, size in zip(parts[1:], sizes)]
     return pickle.loads(parts[0], buffers=buffers)
 
 

@@ -20,6 +20,7 @@ from multiprocessing import process, util
 from typing import Any, Callable, NoReturn, Sequence
 
 from .. import names, payload, wire
+from ..arena import Memory
 from ..errors import MaybeEncodingError
 from ..stream import Stream
 from . import page, setup
@@ -28,6 +29,9 @@ _RUN_HEADER = struct.Struct("<QIIIIIIQQQII")
 _SINGLE = 1
 _MOST_TRACEBACK = 20_000
 _EXIT_CHANNEL_LOST = 3
+#: Room is asked for ahead for results up to so large, of functions that take no longer.
+_MOST_FORESEEN_BYTES = 2 << 20
+_MOST_FORESEEN_SECONDS = 0.01
 #: Shared objects that one result may name. A chunk of many elements may name more: those live for the daemon's session_grace.
 _MOST_REFS = 1024
 
@@ -55,8 +59,11 @@ class Worker:
         #: What the extension runs by itself: by number, the function; whether it is a map's; and whom to tell of what.
         self._runners: dict[int, tuple[Any, ...]] = {}
         self._map_failures: dict[int, tuple[Any, str]] = {}
-        self._segments: dict[tuple[int, bool, int], memoryview] = {}
+        self._segments: dict[tuple[int, bool, int], Memory] = {}
         self._task_prefix = task_prefix
+        #: By number of a function, how large its last result was, if the next one may be like it; see _foresee().
+        self._likely_room: dict[int, int] = {}
+        self._asked_for = -1  # the ticket for which room has been asked last, and not been taken
         self._is_single = False
         self._process: Any = None  # the object that `!process` runs
 
@@ -93,12 +100,11 @@ class Worker:
         if frame.op == wire.ATTACH:
             fields = frame.fields()
             is_down = fields.get("down", False)
-            prot = mmap.PROT_READ | (mmap.PROT_WRITE if is_down else 0)
             try:
-                memory = mmap.mmap(frame.fds[0], fields["bytes"], prot=prot)
+                memory = Memory(frame.fds[0], fields["bytes"], is_down)
             finally:
                 os.close(frame.fds[0])
-            self._segments[fields["session"], is_down, fields["segment"]] = memoryview(memory)
+            self._segments[fields["session"], is_down, fields["segment"]] = memory
             return True
         if frame.op == wire.DETACH:
             session = frame.fields()["session"]
@@ -114,9 +120,9 @@ class Worker:
         memory = self._segments.get((session, is_down, segment))
         if memory is None:  # it is announced before it is named, unless the supervisor had no descriptor left to send it with
             raise Refused("out_of_space", f"segment {segment} of session {session}: the daemon could not pass it on")
-        if offset + size > memory.nbytes:
+        if offset + size > memory.size:
             raise Refused("bad_message", f"segment {segment} of session {session}: no {size} bytes at {offset}")
-        return memory[offset:offset + size]
+        return memory.part(offset, size)
 
     # Tasks
 
@@ -206,6 +212,9 @@ class Worker:
 
     def _run_item(self, name: str, frame: wire.Frame, session: int, ticket: int, item: Any) -> None:
         try:
+            began = time.monotonic()
+            if self._is_single and frame.target in self._likely_room:
+                self._want_room(ticket, self._likely_room[frame.target])
             if frame.encoding == wire.AS_PICKLE:
                 view = self._view(session, False, item) if frame.flags & wire.IN_ARENA else item
                 result, refs = _encode_result(self._run_pickle(name, view))
@@ -215,10 +224,19 @@ class Worker:
                 result = self._run_value(name, frame, session, item)
                 encoding = wire.AS_JSON
             self._leave_if_copy()
+            self._foresee(frame.target, result.size, time.monotonic() - began)
             self._add_result(ticket, session, encoding, result, refs)
         except BaseException as error:
             self._leave_if_copy()
             self._add_failure(ticket, error)
+
+    def _foresee(self, number: int, size: int, seconds: float) -> None:
+        """Notes whether room for the next result of that function is to be asked for before it runs, so that it is there when it is
+        needed. Where that would keep much memory, or for long, it is not worth the time that it saves."""
+        if wire.MAX_INLINE_ITEM_BYTES < size <= _MOST_FORESEEN_BYTES and seconds < _MOST_FORESEEN_SECONDS:
+            self._likely_room[number] = size
+        else:
+            self._likely_room.pop(number, None)
 
     def _run_pickle(self, name: str, item: Any) -> Any:
         if name.startswith("!"):
@@ -308,16 +326,32 @@ class Worker:
             except OSError:
                 self._lost()
             return
-        reference = self._ask_room(ticket, result.size)
+        reference = self._take_room(ticket, result.size)
         room = self._view(session, True, reference)
         result.write(room)
         body = wire.REFERENCE.pack(reference[0], reference[1], result.size)
         self._add(wire.PREFIX.pack(len(body), len(head), wire.RUN_RESULTS, wire.IN_ARENA, ticket, 0, 1, encoding, 0)
                   + head + body)
 
-    def _ask_room(self, ticket: int, size: int) -> Sequence[int]:
+    def _want_room(self, ticket: int, size: int) -> None:
         self.flush()
+        self._asked_for = ticket
         self.send(wire.encode(wire.WANT_ROOM, body=struct.pack("<Q", size), request=ticket, count=1))
+
+    def _take_room(self, ticket: int, size: int) -> Sequence[int]:
+        """Where the result goes. Raises Refused."""
+        if self._asked_for == ticket:
+            try:
+                reference = self._await_room(ticket)
+                if reference[2] >= size:
+                    return reference
+            except Refused:  # what was foreseen; this may be less
+                pass
+        self._want_room(ticket, size)
+        return self._await_room(ticket)
+
+    def _await_room(self, ticket: int) -> Sequence[int]:
+        self._asked_for = -1
         while True:
             frame = self._stream.next()
             if frame is None:
