@@ -138,8 +138,8 @@ class Home final : public SyncHost {
 
   Store& store_;
   std::unique_ptr<Domain> domain_;
-  std::map<ObjectId, ObjectPtr> objects_;  ///< Those that clients may see.
-  std::unordered_map<std::string, ObjectPtr> names_;
+  std::map<ObjectId, ObjectPtr> objects_;                ///< Those that clients may see.
+  std::map<std::string, ObjectPtr> names_;               ///< A tree: a hash table would grow in one step.
   std::unordered_map<std::uint64_t, Client*> sessions_;  ///< By record.
   std::map<ObjectId, Orphan> orphans_;
   std::vector<ObjectPtr> working_;
