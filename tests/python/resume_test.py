@@ -61,6 +61,59 @@ class Resume(Daemons):
         self.assertEqual(out.splitlines(), ["1 False <Lock free=0 waiting=0>", "{'a': 1, 'b': 2}", "['True', 'item'] [False, False]", "True",
                                             "cannot release un-acquired lock"], err)
 
+    def test_waits_of_every_kind_end_and_do_not_spin(self):
+        """With a daemon that stays away; also one whose end nobody tells."""
+        program = self.start("""
+            import os, threading, time
+            import taskpool
+            from taskpool import client
+
+            def end(kind, call):
+                begun, before = time.monotonic(), time.thread_time()
+                try:
+                    call()
+                    how = "returned"
+                except Exception as error:
+                    how = "ended" if isinstance(error, taskpool.DaemonError) else repr(error)
+                ended[kind] = how, time.monotonic() - begun < 20, time.thread_time() - before < 1
+
+            if __name__ == "__main__":
+                ended = {}
+                pool, manager = taskpool.Pool(2), taskpool.Manager()
+                lock, queue = manager.Lock(), manager.Queue()
+                lock.acquire()
+                result = pool.apply_async(time.sleep, (60,))
+                told = pool.apply_async(time.sleep, (60,), callback=print, error_callback=lambda error: None)
+                several = pool.map_async(time.sleep, [60, 60])
+                each = pool.imap(time.sleep, [60, 60])
+                other = taskpool.Pool(1)
+                other.apply_async(time.sleep, (60,))
+                other.close()
+                process = taskpool.Process(target=time.sleep, args=(60,))
+                process.start()
+                session = client.default()
+                calls = {"get": result.get, "told": told.get, "map": several.get, "imap": each.next, "join": other.join,
+                         "lock": lock.acquire, "queue": queue.get, "process": process.join, "nobody": lambda: session.wait(lambda: False)}
+                threads = [threading.Thread(target=end, args=call) for call in calls.items()]
+                for thread in threads: thread.start()
+                print("ready", flush=True)
+                for thread in threads: thread.join(30)
+                for kind, how in sorted(ended.items()): print(kind, *how)
+                print(len(ended), time.process_time() < 10)
+        """)
+        self.assertEqual(program.stdout.readline(), "ready\n")
+        self.daemon.process.send_signal(signal.SIGKILL)
+        self.daemon.process.wait(DEADLINE)
+        try:
+            out, err = self.finish(program)
+        finally:
+            self.daemon.start()
+        lines = out.splitlines()
+        self.assertEqual(lines.pop(), "9 True", out + err)
+        for line in lines:
+            kind, *how = line.split(" ", 1)
+            self.assertEqual(how, [f"{'returned' if kind in ('join', 'process') else 'ended'} True True"], out + err)
+
     def test_a_daemon_that_stays_away(self):
         """Whatever waits ends with an error, soon."""
         program = self.start("""

@@ -28,6 +28,8 @@ from .stream import FIRST_OF_A_BURST, TO_BE_FLUSHED, Stream
 CONNECT_TIMEOUT = 30.0
 #: How long after its end a daemon is waited for that may come back, by a program that has shared objects, in seconds.
 _RESUME_SECONDS = 5.0
+#: How long after its end a connection's waits may go on that its end has not ended yet, in seconds.
+_TELL_SECONDS = 2.0
 #: How long the driver lets a burst of frames grow, in seconds.
 _BATCH_SECONDS = 0.001
 #: With more requests under way than this, what comes next is not far, but it has work to share the CPUs with: no spinning.
@@ -93,6 +95,7 @@ class Session:
         self._requests = itertools.count(1)
         self.handlers: dict[int, Handler] = {}
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._running_calls = 0
         self._reader = threading.Lock()
         self._leader = 0
         self._change = threading.Condition(threading.Lock())
@@ -206,6 +209,8 @@ class Session:
 
     def _wait(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
         while not is_done():
+            if self.is_broken and not self._await_end(is_done, deadline):
+                return is_done()
             if self._leader == threading.get_ident():  # a callback that waits
                 if not self._lead(is_done, deadline):
                     return False
@@ -224,6 +229,23 @@ class Session:
             elif not self._follow(is_done, deadline):
                 return is_done()
         return True
+
+    def _await_end(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
+        """After the connection has broken: nothing is read any more, and what waits is being told so, perhaps by another thread. False
+        at the deadline. Raises DaemonGone for a wait that nobody ends."""
+        until = time.monotonic() + _TELL_SECONDS
+        while True:
+            if self._leader in (0, threading.get_ident()):
+                self._run_calls()
+            if is_done():
+                return True
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return False
+            if now >= until and not self._running_calls:
+                raise DaemonGone("the connection to the daemon has ended, and nothing else ends what is waited for")
+            with self._change:
+                self._change.wait(0.01)
 
     def _follow(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
         with self._change:
@@ -304,10 +326,13 @@ class Session:
             return
         while self._calls:
             call = self._calls.popleft()
+            self._running_calls += 1
             try:
                 call()
             except Exception:
                 sys.excepthook(*sys.exc_info())
+            finally:
+                self._running_calls -= 1
         self._wake_followers()
 
     def peek(self) -> None:
@@ -411,7 +436,7 @@ class Session:
                     poll.poll(100)
                     self.peek()
             if self._background:
-                self._wait(lambda: self._background == 0, None)
+                self._wait(lambda: self._background == 0 or self.is_broken, None)
 
     # The end
 
