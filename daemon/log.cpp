@@ -40,15 +40,16 @@ std::string escape(std::string_view value) {
   if (!value.empty() && value.size() <= kMaxValueBytes && std::all_of(value.begin(), value.end(), is_plain))
     return std::string{value};
   std::string out = "\"";
-  for (const unsigned char c : value.substr(0, kMaxValueBytes)) {
+  for (const char byte : value.substr(0, kMaxValueBytes)) {
+    const auto c = static_cast<unsigned char>(byte);
     if (c == '"' || c == '\\')
-      out += {'\\', static_cast<char>(c)};
+      out += {'\\', byte};
     else if (c == '\n')
       out += "\\n";
     else if (c < 0x20 || c == 0x7f)
       out += fmt::format("\\x{:02x}", c);
     else
-      out += static_cast<char>(c);
+      out += byte;
   }
   if (value.size() > kMaxValueBytes) out += "...";
   return out + '"';

@@ -408,10 +408,10 @@ Death Pool::death_of(const Worker& worker, const std::optional<Exited>& exited) 
 }
 
 void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited) {
+  const auto death = death_of(*worker, exited);
+  auto remains = worker->bury();  // first: its last words may be that it is ready, or why it is not
   const bool asked = worker->state == WorkerState::stopping;
   const bool was_starting = worker->state == WorkerState::starting;
-  const auto death = death_of(*worker, exited);
-  auto remains = worker->bury();
   count_batch(*worker);
   advance(*worker, WorkerEvent::exited);
   worker->unwatch();

@@ -124,7 +124,7 @@ const char* RecoveryWalk::find_entry_fault(Reference reference, bool has_key) co
     return "the block's header is damaged";
   std::uint64_t refs = 0;
   if (about.flags & kHasRefs) {
-    const std::uint64_t before = std::popcount<unsigned>(about.flags & (kHasWriter | kHasExpiry));
+    const auto before = static_cast<std::uint64_t>(std::popcount<unsigned>(about.flags & (kHasWriter | kHasExpiry)));
     refs = core_.word(block + sizeof(BlockHeader) + before * sizeof(std::uint64_t));
     if (refs > kMaxValueRefs) return "the block's references are damaged";
   }
