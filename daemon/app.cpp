@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
+#include <random>
 
 #include "daemon/exit_codes.hpp"
 #include "daemon/log.hpp"
@@ -25,8 +25,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// How long everything may take to end after the last task was stopped.
-constexpr auto kLastGrace = 5s;
+/// How long everything may take to end after the last task was stopped, were even every process of a pool stopped by a signal: the
+/// worker's and the zygote's graces, 2 s each, with what is between them.
+constexpr auto kLastGrace = 6s;
 /// The supervisor is the last to be killed when memory runs out, if it may say so.
 constexpr int kSupervisorOomScore = -500;
 
@@ -36,7 +37,7 @@ App::App(Config config, CommandLine command_line, os::PassedSockets passed)
     : config_{std::move(config)},
       command_line_{std::move(command_line)},
       passed_{std::move(passed)},
-      jobs_{static_cast<std::uint32_t>(std::time(nullptr))},
+      jobs_{std::random_device{}()},
       arenas_{config_, metrics_},
       services_{turn_, arenas_, jobs_, metrics_, config_},
       pools_{services_},
@@ -320,7 +321,7 @@ void App::stop_now() {
   idle_timer_.cancel();
   watchdog_timer_.cancel();
   pools_.stop([this] { finish(); });
-  stop_timer_.expires_after(kLastGrace);
+  stop_timer_.expires_after(config_.cancel_grace + kLastGrace);
   stop_timer_.async_wait([](const boost::system::error_code& error) {
     if (error) return;
     log::error("stop_stuck", {{"what", "a worker or client did not end; leaving anyway"}});

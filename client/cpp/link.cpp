@@ -52,8 +52,10 @@ Result<Link> try_place(const Place& place, const ClientOptions& options, const s
   return connect_and_greet(place, options, resume, deadline);
 }
 
-bool may_pass(Errc code) {
-  return code == Errc::no_daemon || code == Errc::daemon_gone || code == Errc::system || code == Errc::draining;
+/// To try again may help. Who had a connection waits for room, too: many come back at once after a restart.
+bool may_pass(Errc code, bool had_one) {
+  return code == Errc::no_daemon || code == Errc::daemon_gone || code == Errc::system || code == Errc::draining ||
+         (had_one && code == Errc::limit_reached);
 }
 
 }  // namespace
@@ -120,7 +122,7 @@ Result<Link> establish(const ClientOptions& options, const std::optional<Place>&
       if (link) return link;
       // The system's socket may not be for us; the last place's error is the one to tell.
       if (&place != &candidates.back() && link.error().errc() == Errc::permission_denied) continue;
-      if (!may_pass(link.error().errc())) return link;
+      if (!may_pass(link.error().errc(), known.has_value())) return link;
     }
     // A first connection does not wait for somebody to start a daemon; a reconnection waits for it to come back.
     const bool worth_waiting = known || link.error().errc() == Errc::daemon_gone;

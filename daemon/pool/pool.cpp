@@ -415,7 +415,7 @@ void Pool::finish(const std::shared_ptr<Worker>& worker, const std::optional<Exi
   count_batch(*worker);
   advance(*worker, WorkerEvent::exited);
   worker->unwatch();
-  if (worker->lent > 0) --services_.lent_workers;
+  if (std::exchange(worker->lent, 0) > 0) --services_.lent_workers;  // its task's session may end after it
   std::erase(workers_, worker);
   worker->group.reset();  // what its tasks left running there ends
   if (!asked) {

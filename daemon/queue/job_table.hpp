@@ -14,7 +14,7 @@ namespace taskpool::queue {
 /// All jobs there are, running or kept, each at a fixed address. Finding one by its number costs one look-up in an array.
 class JobTable {
  public:
-  /// `epoch` makes the outside names of jobs unlike those of any other run of the daemon: its start time in seconds.
+  /// `epoch` makes the outside names of jobs unlike those of any other run of the daemon: a random number. (Two may start within a second.)
   explicit JobTable(std::uint32_t epoch);
 
   /// A new job, or nullptr when kMaxJobs exist.

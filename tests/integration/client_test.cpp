@@ -34,16 +34,21 @@ BOOST_AUTO_TEST_CASE(the_first_client_starts_a_private_daemon_and_the_next_finds
 BOOST_AUTO_TEST_CASE(many_clients_at_once_start_one_daemon) {
   (void)client.shutdown(true);
   std::vector<std::uint64_t> pids(8);
+  std::vector<std::string> errors(8);
   {
     std::vector<std::thread> threads;
-    for (auto& pid : pids)
-      threads.emplace_back([&pid] {
-        if (const auto other = Client::connect()) pid = other->server().pid;
+    for (std::size_t i = 0; i < pids.size(); ++i)
+      threads.emplace_back([&pid = pids[i], &error = errors[i]] {
+        if (const auto other = Client::connect())
+          pid = other->server().pid;
+        else
+          error = other.error().detail;
       });
     for (auto& thread : threads) thread.join();
   }
   BOOST_TEST(pids[0] != 0u);
   for (const auto pid : pids) BOOST_TEST(pid == pids[0]);
+  for (const auto& error : errors) BOOST_TEST(error == "");
 }
 
 BOOST_AUTO_TEST_CASE(a_private_daemon_that_was_killed_is_started_again) {

@@ -19,6 +19,11 @@ def taskpoold(*arguments, **environment):
                           env={**os.environ, **environment})
 
 
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
 class Starting(Story):
     config = 'socket_mode = "0640"'
 
@@ -143,6 +148,22 @@ class Ending(unittest.TestCase):
             self.assertEqual(daemon.wait(), 0)
             self.assertIn("event=stop_timeout", daemon.log())
             self.assertFalse(any(is_alive(pid) for pid in pids))
+            session.close()
+
+    def test_stopped_processes_do_not_keep_it(self):
+        with Daemon('stop_timeout = "200ms"\ncancel_grace = "500ms"') as daemon:
+            session = daemon.session()
+            session.start("sleep", 60)
+            eventually(lambda: daemon.workers(state="busy"), "it runs")
+            workers = [row["pid"] for row in daemon.workers()]
+            zygotes = {parent_of(pid) for pid in workers}
+            self.assertNotIn(daemon.process.pid, zygotes)
+            for pid in (*zygotes, *workers):
+                os.kill(pid, signal.SIGSTOP)
+            daemon.process.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+            self.assertNotIn("event=stop_stuck", daemon.log())
+            self.assertFalse(any(is_alive(pid) for pid in (*zygotes, *workers)))
             session.close()
 
     def test_a_second_signal_is_less_patient(self):
@@ -440,6 +461,18 @@ class Nesting(Story):
         result = self.run_program("session.apply('run', ['echo', 'inner'], pool='command')['stdout'].strip()")
         self.assertEqual((result["stdout"], result["exit_code"]), ("inner\n", 0), result["stderr"])
         eventually(lambda: len([row for row in self.daemon.workers("command")]) == 1, "the lent worker is gone")
+
+    def test_a_place_is_given_back_once_though_zygote_and_session_end(self):
+        session = self.session()
+        for _ in range(10):
+            request = session.start("run", self.program("session.apply('sleep', 60, pool='default')"), pool="command")
+            lent = eventually(lambda: self.daemon.workers("command", state="lent"), "it waits")
+            os.kill(parent_of(lent[0]["pid"]), signal.SIGKILL)  # its workers are given up before they, and their sessions, have ended
+            with self.assertRaises(Failed):
+                session.result(request)
+            eventually(lambda: not self.daemon.workers("default", state="busy"), "its session has ended")
+        result = self.run_program("session.apply('run', ['echo', 'inner'], pool='command')['stdout'].strip()")
+        self.assertEqual(result["stdout"], "inner\n", result["stderr"])
 
     def test_too_deep(self):
         program = ["echo", "bottom"]

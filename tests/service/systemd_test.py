@@ -186,6 +186,55 @@ def reloaded_without_a_failed_request(machine):
     print(f"{reloads} reloads under {maps} maps, none failed")
 
 
+@contextlib.contextmanager
+def configured(machine, text):
+    """taskpool.toml with `text` before the rest of it, which the next start reads."""
+    config = os.path.join(machine.root, "etc/taskpool/taskpool.toml")
+    with open(config) as file:
+        before = file.read()
+    with open(config, "w") as file:
+        file.write(text + "\n" + before)
+    yield
+    with open(config, "w") as file:
+        file.write(before)
+    machine.run("systemctl", "restart", "taskpoold.service")
+
+
+def admins_have_a_socket_apart(machine):
+    admin = "/run/taskpool/admin.sock"
+    with configured(machine, 'admin_requests = "admin_socket"'):
+        machine.run("systemctl", "enable", "taskpoold-admin.socket")
+        machine.run("systemctl", "stop", "taskpoold.service")
+        machine.run("systemctl", "start", "taskpoold-admin.socket")
+        squares(machine, 8)
+        refused = machine.run("taskpool", "reload", check=False)
+        assert refused.returncode == 1 and "permission_denied" in refused.stderr, refused.stderr
+        machine.run("taskpool", "--socket", admin, "reload")
+        shut = machine.run("taskpool", "--socket", admin, "ping", user="ann", check=False)
+        assert shut.returncode != 0, "a user reaches the admin socket"
+        machine.run("systemctl", "disable", "--now", "taskpoold-admin.socket")
+
+
+def metrics_are_reached_through_a_socket_unit(machine):
+    """With the units of the README, as they stand there."""
+    with open(os.path.join(os.path.dirname(__file__), "../../README.md")) as file:
+        readme = file.read()
+    units = os.path.join(machine.root, "etc/systemd/system")
+    for name in ("taskpool-metrics.socket", "taskpool-metrics.service"):
+        text = readme.split(f"# /etc/systemd/system/{name}\n")[1].split("\n\n")[0].split("```")[0]
+        with open(os.path.join(units, name), "w") as file:
+            file.write(text)
+    with configured(machine, 'metrics_listen = "/run/taskpool/metrics"'):
+        machine.run("systemctl", "restart", "taskpoold.service")
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "start", "taskpool-metrics.socket")
+        squares(machine, 9)
+        program = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9464/metrics', timeout=20).read().decode())"
+        page = machine.run("python3", "-c", program).stdout
+        assert "taskpool_tasks_succeeded_total" in page, page[:2000]
+        machine.run("systemctl", "stop", "taskpool-metrics.socket", "taskpool-metrics.service")
+
+
 def upgraded_while_tasks_run(machine):
     keep(machine, 3)
     before = machine.main_pid()
@@ -220,7 +269,7 @@ def main():
         try:
             for step in (installed_and_activated, tasks_are_confined, killed_and_restarted_with_the_store_intact, python_functions_run,
                          a_user_has_a_daemon_of_his_own, stuck_and_restarted, reloaded_without_a_failed_request,
-                         upgraded_while_tasks_run, removed):
+                         admins_have_a_socket_apart, metrics_are_reached_through_a_socket_unit, upgraded_while_tasks_run, removed):
                 step(machine)
                 print("ok:", step.__name__.replace("_", " "), flush=True)
         except BaseException:
