@@ -187,22 +187,22 @@ def reloaded_without_a_failed_request(machine):
 
 
 @contextlib.contextmanager
-def configured(machine, text):
-    """taskpool.toml with `text` before the rest of it, which the next start reads."""
+def configured(machine, key, value):
+    """taskpool.toml with another value of `key`, which the next start reads."""
     config = os.path.join(machine.root, "etc/taskpool/taskpool.toml")
     with open(config) as file:
-        before = file.read()
+        before = file.readlines()
     with open(config, "w") as file:
-        file.write(text + "\n" + before)
+        file.writelines([f"{key} = {json.dumps(value)}\n", *(line for line in before if not line.startswith(key + " "))])
     yield
     with open(config, "w") as file:
-        file.write(before)
+        file.writelines(before)
     machine.run("systemctl", "restart", "taskpoold.service")
 
 
 def admins_have_a_socket_apart(machine):
     admin = "/run/taskpool/admin.sock"
-    with configured(machine, 'admin_requests = "admin_socket"'):
+    with configured(machine, "admin_requests", "admin_socket"):
         machine.run("systemctl", "enable", "taskpoold-admin.socket")
         machine.run("systemctl", "stop", "taskpoold.service")
         machine.run("systemctl", "start", "taskpoold-admin.socket")
@@ -224,7 +224,7 @@ def metrics_are_reached_through_a_socket_unit(machine):
         text = readme.split(f"# /etc/systemd/system/{name}\n")[1].split("\n\n")[0].split("```")[0]
         with open(os.path.join(units, name), "w") as file:
             file.write(text)
-    with configured(machine, 'metrics_listen = "/run/taskpool/metrics"'):
+    with configured(machine, "metrics_listen", "/run/taskpool/metrics"):
         machine.run("systemctl", "restart", "taskpoold.service")
         machine.run("systemctl", "daemon-reload")
         machine.run("systemctl", "start", "taskpool-metrics.socket")
