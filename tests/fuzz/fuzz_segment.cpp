@@ -181,7 +181,9 @@ void read_everything(std::span<const std::byte> memory, const Example& example) 
       const KeyBuffer wanted = key_of(key);
       const Read read = segment->get(*view, wanted, buffer);
       if (read.code != ReadCode::found && read.code != ReadCode::absent) require(!read_error(read.code).detail.empty());
-      require(segment->contains(*view, wanted.view()).code == read.code);
+      // Only damage lets them differ: a look-up at once sees what lies behind a slot that was emptied.
+      if (segment->contains(*view, wanted.view()).code != read.code)
+        require(!std::equal(memory.begin(), memory.end(), example.bytes.begin(), example.bytes.end()));
     }
     const std::byte long_key[20] = {std::byte{3}};
     (void)segment->get(*view, KeyView{long_key}, buffer);
