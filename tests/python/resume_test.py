@@ -61,6 +61,16 @@ class Resume(Daemons):
         self.assertEqual(out.splitlines(), ["1 False <Lock free=0 waiting=0>", "{'a': 1, 'b': 2}", "['True', 'item'] [False, False]", "True",
                                             "cannot release un-acquired lock"], err)
 
+    def finish_without_daemon(self, program):
+        """Kills the daemon once the program is ready; what it prints, and another daemon runs."""
+        self.assertEqual(program.stdout.readline(), "ready\n")
+        self.daemon.process.send_signal(signal.SIGKILL)
+        self.daemon.process.wait(DEADLINE)
+        try:
+            return self.finish(program)
+        finally:
+            self.daemon.start()
+
     def test_waits_of_every_kind_end_and_do_not_spin(self):
         """With a daemon that stays away; also one whose end nobody tells."""
         program = self.start("""
@@ -101,13 +111,7 @@ class Resume(Daemons):
                 for kind, how in sorted(ended.items()): print(kind, *how)
                 print(len(ended), time.process_time() < 10)
         """)
-        self.assertEqual(program.stdout.readline(), "ready\n")
-        self.daemon.process.send_signal(signal.SIGKILL)
-        self.daemon.process.wait(DEADLINE)
-        try:
-            out, err = self.finish(program)
-        finally:
-            self.daemon.start()
+        out, err = self.finish_without_daemon(program)
         lines = out.splitlines()
         self.assertEqual(lines.pop(), "9 True", out + err)
         for line in lines:
@@ -127,13 +131,7 @@ class Resume(Daemons):
             try: queue.put(1)
             except taskpool.DaemonError as error: print(type(error).__name__, time.monotonic() - begun < 20)
             """)
-        self.assertEqual(program.stdout.readline(), "ready\n")
-        self.daemon.process.send_signal(signal.SIGKILL)
-        self.daemon.process.wait(DEADLINE)
-        try:
-            out, err = self.finish(program)
-        finally:
-            self.daemon.start()
+        out, err = self.finish_without_daemon(program)
         self.assertEqual(program.returncode, 0, out + err)
         self.assertRegex(out, r"^OutcomeUnknown\n(DaemonGone|NoDaemon) True\n$")
 
