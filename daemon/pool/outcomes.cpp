@@ -141,6 +141,8 @@ void Pool::cancel_range(queue::Job& job, const queue::Range& range) {
   error.code = job.cancel_code;
   if (error.code == Errc::unknown_function)
     error.detail = fmt::format("function: '{}' is not in pool '{}' any more", job.call->call.function, name());
+  else if (error.code == Errc::start_failed && !last_error_.empty())
+    error.detail = "refused before it ran: " + last_error_;
   else
     error.detail = error.code == Errc::cancelled ? "cancelled before it ran" : "refused before it ran";
   error.task = services_.jobs.text(job.id);

@@ -53,6 +53,16 @@ class Named(unittest.TestCase):
                 done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
                 self.assertNotEqual(done.returncode, 0)
                 self.assertIn("start_failed", done.stderr)
+                self.assertIn("exit code 1", done.stderr)
+
+    def test_a_pool_whose_runtime_is_missing_names_the_program(self):
+        pools = [{"name": "default", "runtime": "nothing", "on_demand": True}]
+        with wire.Daemon('[runtime.nothing]\ncommand = ["/no/such/runtime"]\n', pools=pools) as daemon:
+            command = [os.path.join(self.daemon.binaries, "taskpool"), "--socket", daemon.socket, "apply", "f"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("refused before it ran", done.stderr)
+            self.assertIn("/no/such/runtime", done.stderr)
 
     def test_errors(self):
         self.assertIn("ValueError", self.cli("--json", "apply", "--pool", "python", "math.sqrt", "-1", code=1)
