@@ -27,6 +27,10 @@ def surroundings(): print(os.getcwd(), os.environ["COLOUR"], sys.stdin.read(), s
 def who(): print(current_process().name, current_process().daemon, parent_process().name, parent_process().pid == int(sys.argv[1]), flush=True)
 def send(connection, value): connection.send(value); connection.close()
 def receive(connection): return connection.recv()
+def tell_whether_in_task(shared):
+    from taskpool import client
+    shared["told"] = 1
+    print(client.default().is_in_task, flush=True)
 def attempt(call, *arguments):
     try: return call(*arguments)
     except Exception as error: return f"{type(error).__name__}: {error}"
@@ -56,6 +60,16 @@ for target, arguments in ((fail, ()), (leave, (3,)), (leave, ("why",)), (leave, 
                                  "False 0 True []", "ValueError: process object is closed", "1", "3", "1", "0", "4", "-6"])
         self.assertIn("KeyError: 'lost'", self.stderr)
         self.assertIn("Process Process-2:", self.stderr)
+
+    def test_is_no_task(self):
+        """What a process waits for is its own affair, also if its arguments have opened its session: it lends no worker's place."""
+        lines = self.program('''
+with multiprocessing.Manager() as manager:
+    shared = manager.dict()
+    child = Process(target=tell_whether_in_task, args=(shared,)); child.start(); child.join()
+    with Pool(1) as pool: pool.apply(tell_whether_in_task, (shared,))
+''')
+        self.assertEqual(lines, ["False", "True"], self.stderr)
 
     def test_sentinels_and_signals(self):
         lines = self.program('''

@@ -34,6 +34,10 @@ _TELL_SECONDS = 2.0
 _BATCH_SECONDS = 0.001
 #: With more requests under way than this, what comes next is not far, but it has work to share the CPUs with: no spinning.
 _SPIN_REQUESTS = 4
+#: What following the stream, or a reply, raises if the daemon does not keep to the protocol.
+_NONSENSE = (wire.BrokenStream, ValueError, KeyError, IndexError)
+_CLOSED = "the daemon closed the connection"
+_pid = os.getpid()  # of this process, without a system call
 
 
 class Handler(Protocol):
@@ -157,7 +161,14 @@ class Session:
             self.lose(request)
         if flags & wire.QUIET:
             self.quiet.append(request)
-        self.flush()
+        try:
+            if self.is_broken or self.stream.flush():
+                return request
+        except OSError as error:
+            self._break(str(error))
+            return request
+        if not self._leader:
+            self._wake_driver()
         return request
 
     def ask_frame(self, op: int, head: dict[str, Any] | None = None, fds: Sequence[int] = (),
@@ -268,12 +279,20 @@ class Session:
 
     def _lead(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
         """Reads and hands out until `is_done`, the connection has broken, or the deadline: False then."""
-        is_driver = threading.current_thread() is self._driver
+        driver = self._driver
+        is_driver = driver is not None and driver.ident == threading.get_ident()
         wake = self._wake if is_driver else -1
-        stream = self.stream
+        stream, handlers = self.stream, self.handlers
         timeout_ms = -1
-        while True:
-            self._hand_out()
+        while True:  # without functions of its own: most of what asks the daemon comes through here
+            try:
+                stream.dispatch(handlers, self._on_stray)
+            except _NONSENSE as error:
+                self._break(f"the daemon sent nonsense: {error!r}")
+            if self._followers:
+                self._wake_followers()
+            if self._calls:
+                self._run_calls()
             if stream.queued:
                 self.flush()
             if is_done() or self.is_broken:
@@ -283,8 +302,13 @@ class Session:
                 if left <= 0:
                     return False
                 timeout_ms = max(1, int(left * 1000))
-            spin = self._may_spin and not is_driver and len(self.handlers) <= _SPIN_REQUESTS
-            self._read(timeout_ms, wake, spin)
+            spin = self._may_spin and not is_driver and len(handlers) <= _SPIN_REQUESTS
+            try:
+                stream.read(timeout_ms, wake, stream.queued > 0, spin)
+            except EOFError:
+                self._break(_CLOSED)
+            except OSError as error:
+                self._break(str(error))
             if is_driver and self._driver_wanted.is_set():
                 self._driver_wanted.clear()
                 try:
@@ -292,20 +316,11 @@ class Session:
                 except BlockingIOError:
                     pass
 
-    def _read(self, timeout_ms: int, wake: int = -1, spin: bool = False) -> None:
-        """Reads what arrives within so long (-1: for ever)."""
-        try:
-            self.stream.read(timeout_ms, wake, self.stream.queued > 0, spin)
-        except EOFError:
-            self._break("the daemon closed the connection")
-        except OSError as error:
-            self._break(str(error))
-
     def _hand_out(self) -> None:
         """Gives what has been read to whoever waits for it."""
         try:
             self.stream.dispatch(self.handlers, self._on_stray)
-        except (wire.BrokenStream, ValueError, KeyError, IndexError) as error:
+        except _NONSENSE as error:
             self._break(f"the daemon sent nonsense: {error!r}")
         if self._followers:
             self._wake_followers()
@@ -316,7 +331,12 @@ class Session:
         """Hands out what has arrived; does not wait. For the leader."""
         self._hand_out()
         if not self.is_broken:
-            self._read(0)
+            try:
+                self.stream.read(0, -1, self.stream.queued > 0, False)
+            except EOFError:
+                self._break(_CLOSED)
+            except OSError as error:
+                self._break(str(error))
             self._hand_out()
             if self.stream.queued:
                 self.flush()
@@ -441,7 +461,7 @@ class Session:
     # The end
 
     def _check_process(self) -> None:
-        if self.pid != os.getpid():
+        if self.pid != _pid:
             raise DaemonGone("this process was forked after the request was made; it has to make its own")
 
     def _break(self, why: str) -> None:
@@ -567,7 +587,8 @@ def default() -> Session:
 
 
 def _after_fork_in_child() -> None:
-    global _default, _default_lock
+    global _default, _default_lock, _pid
+    _pid = os.getpid()
     _default_lock = threading.Lock()
     if _default is not None:
         _default.abandon()

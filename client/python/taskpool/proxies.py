@@ -60,6 +60,17 @@ class StoreProxy:
             return opened.run_packed(1, body)[0]
         return opened.one(code, *[self._argument(kind, value) for kind, value in zip(kinds, arguments)])
 
+    def _change_by(self, code: int, kinds: str, *arguments: Any) -> None:
+        """The same for an operation that returns nothing."""
+        opened: Opened = self.__dict__["_object"]
+        if opened.session.is_broken:
+            opened = self._opened
+        body = store.pack(code, opened.number, kinds, *arguments)
+        if body is not None:
+            store.Request(opened, 1, body).finish()
+        else:
+            self._do(code, kinds, *arguments)
+
     def _argument(self, kind: str, value: Any) -> Argument:
         return key(value) if kind == "k" else self._value(value) if kind == "v" else integer(value)
 
@@ -211,7 +222,7 @@ class DictProxy(_Mapping):
         return found
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        self._do(store.SET, "kv", name, value)
+        self._change_by(store.SET, "kv", name, value)
 
     def __delitem__(self, name: Any) -> None:
         try:
@@ -436,7 +447,7 @@ class ListProxy(StoreProxy):
         return self
 
     def append(self, value: Any) -> None:
-        self._do(store.LIST_APPEND, "v", value)
+        self._change_by(store.LIST_APPEND, "v", value)
 
     def extend(self, values: Iterable[Any]) -> None:
         for batch in _batches([(store.LIST_APPEND, (self._value(value),)) for value in values]):
@@ -492,6 +503,9 @@ class ArrayProxy(ListProxy):
         """Elements are of the array's type, whatever is given."""
         return self._opened.one(code, *[self._argument(kind, value) for kind, value in zip(kinds, arguments)])
 
+    def _change_by(self, code: int, kinds: str, *arguments: Any) -> None:
+        self._do(code, kinds, *arguments)
+
     def _value(self, value: Any) -> Argument:
         return store.value(array.array(self.__dict__["_typecode"], [value])[0])
 
@@ -516,7 +530,7 @@ class NamespaceProxy(_Mapping):
         if name.startswith("_"):
             object.__setattr__(self, name, value)
         else:
-            self._do(store.SET, "kv", name, value)
+            self._change_by(store.SET, "kv", name, value)
 
     def __delattr__(self, name: str) -> None:
         if name.startswith("_"):
@@ -549,7 +563,7 @@ class ValueProxy(StoreProxy):
             return self._one(store.VALUE_GET)[0]
 
     def set(self, value: Any) -> None:
-        self._do(store.VALUE_SET, "v", value)
+        self._change_by(store.VALUE_SET, "v", value)
 
     value = property(get, set)
 
@@ -579,7 +593,7 @@ class QueueProxy(StoreProxy):
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         try:
-            self._do(store.QUEUE_PUT, "vi", item, milliseconds(timeout) if block else 0)
+            self._change_by(store.QUEUE_PUT, "vi", item, milliseconds(timeout) if block else 0)
         except DaemonError as error:
             raise queue.Full() if error.code == "timed_out" else error from None
 

@@ -209,6 +209,8 @@ def read(setup: int, environment: dict[str, str], is_prepared: bool) -> Any:
     if not found.is_pool:
         found.take(0)
         tell_birth(found.passed[0])
+        for where in (environment, os.environ):
+            where.pop("TASKPOOL_WORKER_TOKEN", None)  # a process is no task: what it waits for is its own affair
     if not is_prepared:
         found.prepare(environment)
     return found.content()

@@ -495,7 +495,6 @@ def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None, is
         process.current_process().name = name
         if "process" in content:
             worker._process = content["process"]
-            os.environ.pop("TASKPOOL_WORKER_TOKEN", None)  # a process is no task: what it waits for is its own affair
         elif content["initializer"] is not None:
             content["initializer"](*content["initializer_arguments"])
     if initializer := fields.get("initializer"):
