@@ -25,8 +25,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// How long everything may take to end after the last task was stopped, were even every process of a pool stopped by a signal: the
-/// worker's and the zygote's graces, 2 s each, with what is between them.
+/// How long everything may take to end after the last task was stopped, were even every process of a pool stopped by a
+/// signal: the worker's and the zygote's graces, 2 s each, with what is between them.
 constexpr auto kLastGrace = 6s;
 /// The supervisor is the last to be killed when memory runs out, if it may say so.
 constexpr int kSupervisorOomScore = -500;
@@ -199,9 +199,7 @@ boost::asio::awaitable<void> App::hear_signals() {
         });
         break;
       case SIGCHLD: reap_orphans(); break;
-      default:
-        log::info("signal", {{"signal", *signal}});
-        shutdown(stopping_);  // the second time at once
+      default: log::info("signal", {{"signal", *signal}}); shutdown(stopping_);  // the second time at once
     }
   }
 }

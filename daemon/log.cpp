@@ -28,7 +28,9 @@ spdlog::logger& logger() {
 
 /// Null unless standard error goes to the journal.
 Journal* journal() {
-  static auto instance = is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM")) ? std::optional<Journal>{std::in_place} : std::nullopt;
+  static auto instance = is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))
+                             ? std::optional<Journal>{std::in_place}
+                             : std::nullopt;
   return instance ? &*instance : nullptr;
 }
 
@@ -65,7 +67,8 @@ void write(Level level, std::string_view event, std::span<const Field> fields) {
   if (!logger().should_log(severity)) return;
   auto line = fmt::format("event={}", event);
   for (const auto& field : fields) line += fmt::format(" {}={}", field.key, escape(field.value));
-  if (auto* const records = journal(); records != nullptr && records->send(journal_record(level, event, fields, line))) return;
+  if (auto* const records = journal(); records != nullptr && records->send(journal_record(level, event, fields, line)))
+    return;
   logger().log(severity, spdlog::string_view_t{line.data(), line.size()});
 }
 

@@ -465,7 +465,8 @@ void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const Death&
     const auto count_run = [&] {
       const auto now = services_.turn.now();
       count_wait(*assignment, 1);
-      metrics_.run.add(remains.since > worker.started && remains.since < now ? now - remains.since : std::chrono::nanoseconds{});
+      metrics_.run.add(remains.since > worker.started && remains.since < now ? now - remains.since
+                                                                             : std::chrono::nanoseconds{});
     };
     const bool killed_by_us = worker.stopping && worker.stopping->ticket == *remains.died_in;
     if (killed_by_us) {

@@ -11,10 +11,12 @@
 
 namespace taskpool::queue {
 
-/// All jobs there are, running or kept, each at a fixed address. Finding one by its number costs one look-up in an array.
+/// All jobs there are, running or kept, each at a fixed address. Finding one by its number costs one look-up in an
+/// array.
 class JobTable {
  public:
-  /// `epoch` makes the outside names of jobs unlike those of any other run of the daemon: a random number. (Two may start within a second.)
+  /// `epoch` makes the outside names of jobs unlike those of any other run of the daemon: a random number. (Two may
+  /// start within a second.)
   explicit JobTable(std::uint32_t epoch);
 
   /// A new job, or nullptr when kMaxJobs exist.
@@ -26,7 +28,8 @@ class JobTable {
   /// The name by which clients know a job, "6921f3a2-100002a", and what it is without the number.
   std::string text(JobId id) const;
   const std::string& prefix() const { return prefix_; }
-  /// The job of that name; `item` is the part after a '/', if there is one: "6921f3a2-100002a/17". Null if there is none.
+  /// The job of that name; `item` is the part after a '/', if there is one: "6921f3a2-100002a/17". Null if there is
+  /// none.
   Job* find(std::string_view text, std::optional<std::uint32_t>& item);
 
   /// Every job, oldest first.
