@@ -30,7 +30,7 @@ Result<bool> Job::accept(Connection& connection, const FrameView& frame, std::sp
     case Op::error: {
       auto error = decode<ErrorHead>(frame.head);
       if (!error) return error.error();
-      set_error(connection, *error, *error);
+      set_error(connection, judge(*error), *error);
       return true;
     }
     case Op::result: {  // a fetch of a task that is no job

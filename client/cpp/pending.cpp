@@ -1,5 +1,8 @@
 #include "client/cpp/pending.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "client/cpp/connection.hpp"
 #include "client/cpp/mapping.hpp"
 #include "proto/codec.hpp"
@@ -15,6 +18,15 @@ Result<bool> Pending::accept_progress(Connection& connection, const FrameView& f
     connection.call_later([callback = kept.callback, report = *progress] { callback(report); });
   kept.progress = std::move(*progress);
   return false;
+}
+
+ErrorHead Pending::judge(ErrorHead error) const {
+  constexpr std::array kNothingRan{
+      Errc::queue_full,    Errc::draining,          Errc::pool_closed,  Errc::start_failed,     Errc::spawn_failed,
+      Errc::limit_reached, Errc::permission_denied, Errc::unknown_pool, Errc::unknown_function, Errc::nesting_too_deep};
+  if (!begun || std::find(kNothingRan.begin(), kNothingRan.end(), error.code) == kNothingRan.end()) return error;
+  return error_head(Errc::outcome_unknown, "the connection broke when it may have run; sent again, it was refused: " +
+                                               std::string{name(error.code)} + ": " + error.detail);
 }
 
 Result<bool> Reply::accept(Connection& connection, const FrameView& frame, std::span<Fd> given) {
@@ -39,7 +51,7 @@ Result<bool> Reply::accept(Connection& connection, const FrameView& frame, std::
     case Op::error: {
       auto error = decode<ErrorHead>(frame.head);
       if (!error) return error.error();
-      failure = std::make_unique<ErrorHead>(std::move(*error));
+      failure = std::make_unique<ErrorHead>(judge(std::move(*error)));
       return true;
     }
     case Op::results:

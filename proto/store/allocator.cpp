@@ -69,6 +69,10 @@ Result<void> Allocator::add_slab(List& list, unsigned size_class, SlabKind kind)
   const auto end = next_end(size_class);
   if (!end) return end.error();
   if (auto extended = extend(*end); !extended) return extended;
+  // Every record of a slab is there for recovery. The memory is new, and zero, unless damage has left something in it.
+  for (std::uint64_t place = begin; kind == SlabKind::objects && place + kObjectBytes <= begin + bytes;
+       place += kObjectBytes)
+    store_word(memory_.data() + place + offsetof(ObjectRecord, id), 0);
   UnitWord word{kind, static_cast<std::uint8_t>(size_class), static_cast<std::uint32_t>(begin / kUnitBytes)};
   for (std::uint64_t unit = begin / kUnitBytes; unit < (begin + bytes) / kUnitBytes; ++unit)
     store_word(memory_.data() + kUnitMapOffset + unit * sizeof(std::uint64_t), word.pack());

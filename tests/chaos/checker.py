@@ -177,7 +177,8 @@ class Checker:
         if code not in needs or not self.had(needs[code], call.begin["t"], end["t"]):
             self.wrong.append(f"{call.name}: {code} cannot be: {end}")
         elif code == "outcome_unknown" and call.begin.get("key") and "effects" in call.begin and call.client.language in LIBRARIES_THAT_RESEND \
-                and not self.had({"crowd"}, call.begin["t"], end["t"]):  # a client that is refused cannot ask again
+                and not self.had({"crowd"}, call.begin["t"], end["t"]) \
+                and "sent again, it was refused: draining" not in end.get("detail", ""):  # a client that is refused cannot ask again
             self.wrong.append(f"{call.name}: outcome_unknown of a call with an idempotency key: {end}")
 
     # Effects

@@ -74,6 +74,22 @@ BOOST_AUTO_TEST_CASE(a_call_with_a_key_is_sent_again) {
   BOOST_TEST(pool.apply<int>("f", "x").value() == 7);
 }
 
+BOOST_AUTO_TEST_CASE(a_refusal_of_what_was_sent_again_says_nothing_of_the_first_sending) {
+  Connected c;
+  const auto pool = c.client.pool().with({.idempotency_key = "k"});
+  const Background serving{[&] {
+    (void)c.peer->next(Op::apply);
+    c.peer->close();
+    auto again = c.server.accept();
+    again.error(again.next(Op::apply), "draining", "no new work");
+    again.error(again.next(Op::apply), "draining", "no new work");
+  }};
+  const auto result = pool.apply<int>("f");
+  BOOST_TEST((result.error().errc() == Errc::outcome_unknown));
+  BOOST_TEST(result.error().detail.find("sent again, it was refused: draining: no new work") != std::string::npos);
+  BOOST_TEST((pool.apply<int>("f").error().errc() == Errc::draining));  // sent once
+}
+
 BOOST_AUTO_TEST_CASE(a_question_is_asked_again) {
   Connected c;
   const Background serving{[&] {
