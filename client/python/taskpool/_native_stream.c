@@ -312,7 +312,7 @@ static int dispatch_one(Stream* self, PyObject* handlers, PyObject* stray, const
   if (handler == NULL && PyErr_Occurred()) done = -1;
   if (done == 0 && handler != NULL && prefix->fds == 0) {
     const char* const body = self->in.data + self->in.at + kPrefixBytes + prefix->head;
-    if (prefix->op == kOpResult)
+    if (prefix->op == kOpResult && prefix->head == 0) /* else it names objects */
       done = taskpool_take_result(handler, prefix->flags, prefix->encoding, body, (Py_ssize_t)prefix->body);
     else if (prefix->op == kOpStoreReply)
       done = taskpool_take_store_reply(handler, prefix->count, body, (Py_ssize_t)prefix->body);

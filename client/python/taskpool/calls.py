@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from . import names, payload, wire
 from .arena import Region
-from .client import Session
+from .client import ResultRefs, Session
 from .errors import DaemonError, TimeoutError, UntrustedPickle, from_head
 from .pending import Counter, Pending
 from .stream import MORE_OF_A_BURST, NOT_SMALL
@@ -187,6 +187,7 @@ class AsyncResult(Pending):  # type: ignore[misc]
     _callback: Callback | None = None
     _error_callback: Callback | None = None
     _region: Region | None = None
+    _refs: ResultRefs | None = None
     _request = 0
     _advice = MORE_OF_A_BURST
     _body: bytes | None
@@ -257,6 +258,8 @@ class AsyncResult(Pending):  # type: ignore[misc]
     def on_frame(self, frame: wire.Frame) -> bool:
         if frame.op == wire.RESULT:
             self._body, self._encoding, self._flags = frame.body, frame.encoding, frame.flags
+            if frame.head:
+                self._refs = ResultRefs(self._session, frame._replace(body=b""))
             if frame.flags & wire.IN_ARENA:  # copied at once: the arena is small
                 self._decode()
         elif frame.op == wire.ERROR:
@@ -293,6 +296,10 @@ class AsyncResult(Pending):  # type: ignore[misc]
             self._session.remove_background()
 
     def _decode(self) -> None:
+        self._make_value()
+        self._refs = None  # what the value names it has open
+
+    def _make_value(self) -> None:
         if self._session.is_trusted and self._settle():
             return
         body, self._body = self._body, None

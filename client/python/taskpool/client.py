@@ -73,6 +73,20 @@ class _Reply:
         self.error = error
 
 
+class ResultRefs:
+    """The objects of the store that a result names: the daemon keeps them until this goes."""
+
+    __slots__ = ("_session", "_frame")
+
+    def __init__(self, session: Session, frame: wire.Frame) -> None:
+        self._session = session
+        self._frame = frame
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._session.release_refs(self._frame)
+
+
 class Session:
     """A connection that has been greeted. Ends for good when the connection does: then everything that waits fails, and
     `is_broken` says so."""
@@ -381,8 +395,10 @@ class Session:
             self.call_later(lambda: warnings.warn(f"what was not waited for failed: {detail}", RuntimeWarning))
         for fd in frame.fds:
             os.close(fd)
-        if frame.flags & wire.IN_ARENA and frame.op in (wire.RESULT, wire.RESULTS):  # nobody wants it any more
-            self.release(frame.body)
+        if frame.op in (wire.RESULT, wire.RESULTS):  # nobody wants it any more
+            if frame.flags & wire.IN_ARENA:
+                self.release(frame.body)
+            self.release_refs(frame)
 
     def release_up(self, region: Region) -> None:
         """The task that an up region belongs to has ended."""
@@ -394,6 +410,12 @@ class Session:
         self.stream.queue(wire.encode(wire.ARENA_RELEASE, body=body, count=len(body) // wire.REFERENCE.size))
         if self._leader != threading.get_ident():  # who leads flushes
             self._wake_driver()
+
+    def release_refs(self, frame: wire.Frame) -> None:
+        """Lets go of the objects that this result names; with whatever else is sent. Safe in a destructor."""
+        if frame.head and not self.is_broken and self.pid == _pid:
+            if refs := frame.fields().get("refs"):
+                self.post(wire.encode(wire.RELEASE_REFS, head={"refs": refs}))
 
     def call_later(self, call: Callable[[], None]) -> None:
         """For on_frame(): runs foreign code when the stream is at rest. What it raises is shown, and nothing else. Runs it at
@@ -540,7 +562,7 @@ def open_session(named: str | None = None, timeout: float = CONNECT_TIMEOUT, bro
 
 def _greet(place: autostart.Place, deadline: float, broken: Session | None) -> Session:
     session = Session(autostart.connect(place.socket), place)
-    hello: dict[str, Any] = {"version": wire.VERSION, "client": os.path.basename(sys.argv[0] or "python")[:64]
+    hello: dict[str, Any] = {"version": wire.VERSION, "capabilities": ["result_refs"], "client": os.path.basename(sys.argv[0] or "python")[:64]
                              if getattr(sys, "argv", None) else "python"}
     if token := os.environ.get("TASKPOOL_WORKER_TOKEN"):
         hello["worker_token"] = token

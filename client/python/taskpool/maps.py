@@ -241,9 +241,12 @@ class Job:
         if self._is_over and frame.op in (wire.RESULTS, wire.FAILED):  # it was given up
             if frame.flags & wire.IN_ARENA:
                 self._session.release(frame.body)
+            if frame.op == wire.RESULTS:
+                self._session.release_refs(frame)
             return False
         if frame.op == wire.RESULTS:
             self._on_results(frame)
+            self._session.release_refs(frame)  # what the values name they have open
         elif frame.op == wire.FAILED:
             head = frame.fields()
             for index in range(frame.target, frame.target + frame.count):
