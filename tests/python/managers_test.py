@@ -230,6 +230,34 @@ with Pool(2) as pool:
 ''')
         self.assertEqual(lines, ["1", "True", "4 3"])
 
+    def test_watching(self):
+        self.assertEqual(self.program('''
+with Manager() as manager:
+    d, l, v, q = manager.dict(), manager.list([1]), manager.Value("i", 0), manager.Queue()
+    with d.watch() as changes, d.watch("a") as of_a:
+        d["a"] = 1; d["b"] = 2; del d["a"]
+        print([changes.next(30)[:2] for _ in range(3)])
+        print([of_a.next(30)[:2] for _ in range(2)])
+        try: changes.next(0.01)
+        except multiprocessing.TimeoutError as error: print(type(error).__name__)
+    print(list(changes))
+    watches = [each.watch() for each in (l, v, q)]
+    l.append(2); v.value = 3; q.put(4)
+    print([watch.next(30).kind for watch in watches])
+    child = Process(target=d.update, args=({"c": 1},))
+    with d.watch("c") as changes:
+        child.start()
+        print(changes.next(30)[:2])
+    child.join()
+    changes = d.watch()
+    manager.delete(d)
+    print([change.kind for change in changes])
+    names = manager.Namespace()
+    names.watch = 5
+    print(names.watch)
+'''), ["[('set', 'a'), ('set', 'b'), ('deleted', 'a')]", "[('set', 'a'), ('deleted', 'a')]", "TimeoutError", "[]",
+            "['changed', 'changed', 'changed']", "('set', 'c')", "['removed']", "5"])
+
     def test_names(self):
         lines = self.program('''
 with Manager() as manager:
@@ -310,6 +338,45 @@ manager.delete(q)
         refused = "UntrustedPickle: untrusted_pickle: a value that another user may have pickled"
         self.assertIn(lines[0], ("extension (1, 2)", "python (1, 2)", f"daemon {refused}"))
         self.assertEqual(lines[1:], [f"text text {refused}", f"1 {refused}"])
+
+
+class Releases(Daemons):
+    """Objects that only results keep."""
+
+    config = 'session_grace = "300ms"'
+
+    def program(self, body):
+        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
+        return self.run_program(source).splitlines()
+
+    def test_an_object_lives_as_long_as_the_result_that_names_it(self):
+        """Of single calls, taken, waiting and dropped, and of maps."""
+        self.assertEqual(self.program('''
+from taskpool import client
+def objects(): return len(client.default().ask(135)["objects"])
+def wait_for(count):
+    end = time.monotonic() + 30
+    while objects() != count and time.monotonic() < end: time.sleep(0.01)
+    print(objects())
+with Pool(1) as pool:
+    pool.apply(os.getpid)
+    kept = [pool.apply_async(make, (i,)) for i in range(3)]
+    dropped = pool.apply_async(make, (9,))
+    for each in kept: each.wait()
+    dropped.wait()
+    print(objects())
+    del dropped
+    wait_for(3)
+    values = [each.get() for each in kept]
+    wait_for(3)
+    print([value["number"] for value in values])
+    del values, kept, each
+    wait_for(0)
+    mapped = pool.map(make, range(5))
+    wait_for(5)
+    del mapped
+    wait_for(0)
+'''), ["4", "3", "3", "[0, 1, 2]", "0", "5", "0"])
 
 
 if __name__ == "__main__":

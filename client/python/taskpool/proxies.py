@@ -11,6 +11,7 @@ from . import store
 from .errors import DaemonError
 from .mapping import AskDaemon
 from .store import Argument, Opened, integer, key
+from .watching import Watch
 
 #: Operations and bytes of one request of an update.
 _BATCH, _BATCH_BYTES = 200, 64 * 1024
@@ -101,6 +102,10 @@ class StoreProxy:
             elif type(value) is list:
                 value = ListProxy(nested=True)._filled(value)
         return _Held(store.value(value), value)
+
+    def _watch(self) -> Watch:
+        """Changes of the object from now on, as they come."""
+        return Watch(self._opened, None)
 
     def _getvalue(self) -> Any:
         """A copy of what the object holds."""
@@ -299,6 +304,10 @@ class DictProxy(_Mapping):
 
     # Beyond multiprocessing
 
+    def watch(self, name: Any = _ABSENT) -> Watch:
+        """Changes from now on, as they come: of one entry, or of all."""
+        return Watch(self._opened, None if name is _ABSENT else store.encode_key(name))
+
     def set(self, name: Any, value: Any, ttl: float | None = None) -> None:
         """Sets an entry that vanishes after `ttl` seconds."""
         arguments = [] if ttl is None else [integer(max(1, int(ttl * 1000)))]
@@ -483,6 +492,8 @@ class ListProxy(StoreProxy):
     def sort(self, *, key: Any = None, reverse: bool = False) -> None:
         self._change(lambda content: content.sort(key=key, reverse=reverse))
 
+    watch = StoreProxy._watch  # beyond multiprocessing
+
 
 def _index_error(error: DaemonError, text: str) -> BaseException:
     return IndexError(text) if error.code == "out_of_range" else error
@@ -566,6 +577,7 @@ class ValueProxy(StoreProxy):
         self._change_by(store.VALUE_SET, "v", value)
 
     value = property(get, set)
+    watch = StoreProxy._watch
 
     def incr(self, by: int | float = 1) -> Any:
         """Adds to it in one step; returns the sum."""
@@ -627,6 +639,8 @@ class QueueProxy(StoreProxy):
 
     def join(self) -> None:
         self._one(store.QUEUE_JOIN, integer(FOREVER))
+
+    watch = StoreProxy._watch  # beyond multiprocessing
 
 
 class JoinableQueueProxy(QueueProxy):
