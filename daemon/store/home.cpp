@@ -196,12 +196,16 @@ template <class F>
 auto Home::with_work(Client* client, ObjectId own, F&& change) -> decltype(change()) {
   for (int attempt = 0;; ++attempt) {
     auto done = change();
-    if (done || done.error().errc() != Errc::busy || attempt == 2) return done;
+    if (done || done.error().errc() != Errc::busy) return done;
+    const bool is_last = attempt == 2;
+    if (is_last && client == nullptr) return done;
+    // A client's request that is `busy` is kept until what blocks the client is free: so something has to, even if all
+    // the work was done just now.
     for (const auto id : {ObjectId::names, own})
       for (bool is_free = id == ObjectId::none; !is_free;) {
         const auto worked = writer().work(id, kSteps);
         if (!worked) return worked.error();
-        is_free = *worked;
+        is_free = *worked && !is_last;
         if (is_free || client == nullptr) continue;
         const auto object = stand_in(id);
         start_work(object);
