@@ -82,6 +82,8 @@ Extend Domain::extend() {
   };
 }
 
+void Domain::read_no_further() { (void)::madvise(memory_, size_, MADV_RANDOM); }  // only advice
+
 Result<void> Domain::open_reader() {
   auto reader = Segment::open({memory_, size_}, &boot_time_ns);
   if (!reader) return reader.error();
@@ -106,6 +108,7 @@ Result<std::unique_ptr<Domain>> Domain::create(const std::string& path, DomainKe
     return writer.error();
   }
   made.writer_.emplace(std::move(*writer));
+  made.read_no_further();
   if (const auto done = made.open_reader(); !done) return done.error();
   if (::rename(unfinished.c_str(), path.c_str()) != 0) return errno_error(path);
   return domain;
@@ -129,6 +132,7 @@ Result<std::unique_ptr<Domain>> Domain::open(const std::string& path, DomainKey 
   if (!recovered) return recovered.error();
   messages = std::move(recovered->messages);
   made.writer_.emplace(std::move(recovered->writer));
+  made.read_no_further();
   if (const auto done = made.open_reader(); !done) return done.error();
   if (made.reader_->domain() != domain_text(key))
     return fail(Errc::bad_segment, fmt::format("{}: it is that of {}", path, made.reader_->domain()));

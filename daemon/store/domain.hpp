@@ -64,6 +64,8 @@ class Domain {
   static Result<std::unique_ptr<Domain>> map(os::UniqueFd file, const std::string& path, DomainKey key,
                                              std::size_t size);
   Extend extend();
+  /// On a disk, the first touch of a page of the segment would read others ahead, megabytes that hold the event loop.
+  void read_no_further();
   Result<void> open_reader();
 
   DomainKey key_;
