@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "proto/store/allocator.hpp"
+#include "proto/store/object_index.hpp"
 #include "proto/store/transaction.hpp"
 #include "proto/store/words.hpp"
 #include "proto/store/writer.hpp"
@@ -122,7 +123,7 @@ struct Core {
   std::uint64_t seed = 0;
   std::uint32_t owner_uid = 0;
   Allocator allocator;
-  std::unordered_map<ObjectId, ObjectState> objects;
+  ObjectIndex<ObjectState> objects;
   std::deque<Doomed> doomed;
   Pending pending;
   std::unique_ptr<WriterAccounts> writers;  ///< Null: one user's segment.

@@ -9,17 +9,17 @@ void Core::credit(ObjectId object, std::uint64_t bytes) {
     pending.freed.emplace_back(object, bytes);
     return;
   }
-  const auto found = objects.find(object);
-  if (found == objects.end()) return;
-  const std::uint64_t place = found->second.record + offsetof(ObjectRecord, bytes);
+  const ObjectState* const found = objects.find(object);
+  if (found == nullptr) return;
+  const std::uint64_t place = found->record + offsetof(ObjectRecord, bytes);
   store_word(at(place), word(place) - bytes);
 }
 
 void Core::forget(ObjectId id, std::uint64_t record) {
-  const auto found = objects.find(id);
-  stop_growing(*this, found->second);
-  stop_reversing(*this, found->second);
-  objects.erase(found);
+  ObjectState& state = *objects.find(id);
+  stop_growing(*this, state);
+  stop_reversing(*this, state);
+  objects.erase(id);
   allocator.free_object(record);
 }
 

@@ -125,13 +125,13 @@ Result<Recovered> recover(std::span<std::byte> memory, Extend extend) {
              ": its items are dropped: no room for a tree");
     if (auto emptied = Recovery::rebuild(writer, list, false); !emptied) return emptied.error();
   }
-  const auto names = inside.objects.find(ObjectId::names);
+  const ObjectState* const names = inside.objects.find(ObjectId::names);
   const auto type_of = [&](const ObjectState& state) {
     return inside.word(state.record + offsetof(ObjectRecord, about)) & 0xff;
   };
-  if (names == inside.objects.end() || type_of(names->second) != static_cast<std::uint64_t>(ObjectType::dict)) {
+  if (names == nullptr || type_of(*names) != static_cast<std::uint64_t>(ObjectType::dict)) {
     walk.say("the names of the objects are lost");
-    if (names != inside.objects.end()) {
+    if (names != nullptr) {
       auto tx = writer.begin(0);
       if (auto removed = writer.remove(tx, ObjectId::names); !removed) return removed.error();
       if (auto done = tx.commit(); !done) return done.error();

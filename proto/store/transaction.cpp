@@ -230,13 +230,12 @@ void Transaction::abort() {
   for (const std::uint64_t block : core.pending.fresh) core.free_block(block);
   // They follow what the transaction did.
   for (const std::uint64_t record : core.pending.touched) {
-    const auto found = core.objects.find(static_cast<ObjectId>(core.word(record + offsetof(ObjectRecord, id))));
-    if (found != core.objects.end()) found->second.ages.reset();
+    ObjectState* const found = core.objects.find(static_cast<ObjectId>(core.word(record + offsetof(ObjectRecord, id))));
+    if (found != nullptr) found->ages.reset();
   }
   for (const ObjectId id : core.pending.created) {
-    const auto found = core.objects.find(id);
-    core.allocator.free_object(found->second.record);
-    core.objects.erase(found);
+    core.allocator.free_object(core.objects.find(id)->record);
+    core.objects.erase(id);
   }
   clear();
 }

@@ -80,11 +80,10 @@ Transaction Writer::begin(std::uint64_t now_ns) {
 Result<Record> Writer::open(Transaction& tx, ObjectId id, std::optional<Shape> shape) {
   if (tx.has_overflowed())
     return fail(Errc::limit_reached, "batch: it changes more than " + std::to_string(kMaxRedoWords) + " words");
-  const auto found = core_->objects.find(id);
-  if (found == core_->objects.end() ||
-      tx.load(found->second.record + offsetof(ObjectRecord, id)) != static_cast<std::uint64_t>(id))
+  ObjectState* const found = core_->objects.find(id);
+  if (found == nullptr || tx.load(found->record + offsetof(ObjectRecord, id)) != static_cast<std::uint64_t>(id))
     return fail(Errc::unknown_object, "object " + std::to_string(static_cast<std::uint64_t>(id)));
-  ObjectState& state = found->second;
+  ObjectState& state = *found;
   const auto type = static_cast<ObjectType>(tx.load(state.record + offsetof(ObjectRecord, about)) & 0xff);
   if (shape && shape_of(type) != *shape)
     return fail(Errc::wrong_type,
@@ -188,8 +187,9 @@ Result<bool> Writer::work(ObjectId id, std::size_t steps) {
 bool Writer::reclaim(std::size_t steps) { return core_->reclaim(steps); }
 
 void Writer::for_each_object(const std::function<void(const ObjectInfo&)>& visit) const {
-  for (const auto& [id, state] : core_->objects)
+  core_->objects.for_each([&](const ObjectState& state) {
     visit(read_info(state, [&](std::uint64_t offset) { return core_->word(offset); }));
+  });
 }
 
 void Writer::count_writers(std::uint64_t bound) {
