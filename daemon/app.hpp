@@ -25,8 +25,8 @@ class App : public server::Admin {
   App(Config config, CommandLine command_line, os::PassedSockets passed);
   ~App() override;
 
-  /// Starts the pools, then serves until a signal, a request, or having been idle too long ends it. Returns the exit code; says on
-  /// the log why, if it is not 0.
+  /// Starts the pools, then serves until a signal, a request, or having been idle too long ends it. Returns the exit
+  /// code; says on the log why, if it is not 0.
   int run();
 
   // server::Admin

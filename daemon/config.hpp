@@ -39,7 +39,7 @@ struct PoolConfig {
   std::uint32_t max_task_files = 0;
   std::chrono::milliseconds cpu_timeout{0};  ///< Of one task, unless its call says otherwise.
   std::uint32_t nice = 0;
-  bool on_demand = false;                ///< Its runtime and workers start when it is first called.
+  bool on_demand = false;  ///< Its runtime and workers start when it is first called.
   // Of pools that sessions open; no keys of the file.
   std::vector<std::string> command;  ///< The runtime program and its words; empty: those of Config::runtimes.
   bool once = false;                 ///< Its workers are not replaced when they end.
@@ -80,24 +80,25 @@ struct Config {
   mode_t admin_socket_mode = 0600;
   std::string admin_socket_group;           ///< Empty: the daemon's own.
   std::string admin_requests = "anywhere";  ///< Or "admin_socket": on the ordinary one everybody is a plain user.
-  std::vector<std::string> operators;  ///< "NAME" or "UID" of users, "@NAME" or "@GID" of groups.
-  std::vector<std::string> admins;     ///< The same.
-  std::string spool;                   ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
+  std::vector<std::string> operators;       ///< "NAME" or "UID" of users, "@NAME" or "@GID" of groups.
+  std::vector<std::string> admins;          ///< The same.
+  std::string spool;  ///< Directory for the captured output of command tasks; empty: SOCKET.spool.
   std::vector<PoolConfig> pools = default_pools();  ///< Never empty. The first is for calls that name no pool.
   std::map<std::string, RuntimeConfig> runtimes = builtin_runtimes();
   std::map<std::string, QuotaConfig> quotas = default_quotas();  ///< By "default", or a user or @group as in `admins`.
-  std::chrono::milliseconds stop_timeout{10'000};  ///< How long SIGTERM lets tasks run on.
-  std::chrono::milliseconds cancel_grace{2'000};   ///< From asking a task to stop to killing its worker.
-  std::chrono::milliseconds idle_exit{0};          ///< A daemon idle so long leaves; 0: never.
-  std::uint64_t session_queued_bytes = 16u << 20;  ///< Inputs waiting, per session.
-  std::uint64_t session_result_bytes = 8u << 20;   ///< Results not yet read, per session.
-  std::uint64_t arena_bytes = 1u << 30;            ///< Shared memory per session.
-  std::uint64_t detached_body_bytes = 1u << 20;    ///< Largest argument or result of a detached task.
-  std::uint64_t kept_result_bytes = 64u << 20;     ///< Results kept for `fetch`, all together.
+  std::chrono::milliseconds stop_timeout{10'000};                ///< How long SIGTERM lets tasks run on.
+  std::chrono::milliseconds cancel_grace{2'000};                 ///< From asking a task to stop to killing its worker.
+  std::chrono::milliseconds idle_exit{0};                        ///< A daemon idle so long leaves; 0: never.
+  std::uint64_t session_queued_bytes = 16u << 20;                ///< Inputs waiting, per session.
+  std::uint64_t session_result_bytes = 8u << 20;                 ///< Results not yet read, per session.
+  std::uint64_t arena_bytes = 1u << 30;                          ///< Shared memory per session.
+  std::uint64_t detached_body_bytes = 1u << 20;                  ///< Largest argument or result of a detached task.
+  std::uint64_t kept_result_bytes = 64u << 20;                   ///< Results kept for `fetch`, all together.
   std::uint32_t kept_results = 10'000;
   std::chrono::milliseconds keep_results_for{3'600'000};
-  std::string metrics_listen;         ///< Where /metrics and /healthz are: a path, or a loopback address and port. Empty: nowhere.
-  mode_t metrics_socket_mode = 0600;  ///< Of that path.
+  std::string
+      metrics_listen;  ///< Where /metrics and /healthz are: a path, or a loopback address and port. Empty: nowhere.
+  mode_t metrics_socket_mode = 0600;         ///< Of that path.
   std::string store_dir;                     ///< Directory of the shared store's segments; empty: SOCKET.store.
   std::uint64_t store_max_bytes = 1u << 30;  ///< Of one user's or group's part of the store.
   std::uint64_t store_max_writer_bytes = 512u << 20;  ///< Of a group's, what one user may have there.
@@ -109,7 +110,7 @@ struct Config {
   std::uint32_t prefetch = 512;         ///< Largest number of small items that one worker is given ahead.
   std::uint64_t max_output_bytes = kDefaultOutputBytes;  ///< Of each output stream of a command, what its result holds.
   std::string audit = "changes";                         ///< none, changes or all.
-  std::string log_level = "info";             ///< trace, debug, info, warning, error or critical.
+  std::string log_level = "info";                        ///< trace, debug, info, warning, error or critical.
   bool operator==(const Config&) const = default;
 };
 
@@ -150,11 +151,12 @@ std::string default_socket();
 
 /// A place that only this host can reach.
 struct LocalAddress {
-  std::string path;  ///< Of a Unix socket; empty: an address of the loopback network.
-  std::string host;  ///< "127.0.0.1" or "::1", as inet_pton() reads it.
+  std::string path;        ///< Of a Unix socket; empty: an address of the loopback network.
+  std::string host;        ///< "127.0.0.1" or "::1", as inet_pton() reads it.
   std::uint16_t port = 0;  ///< 0: one that is free.
 };
-/// Reads "/run/x.sock", "127.0.0.1:9464", "[::1]:9464" or "localhost:9464". Nothing: it is none of these, or others could reach it.
+/// Reads "/run/x.sock", "127.0.0.1:9464", "[::1]:9464" or "localhost:9464". Nothing: it is none of these, or others
+/// could reach it.
 std::optional<LocalAddress> parse_local_address(std::string_view text);
 
 /// What a reload would do. Texts are keys, of pools as "pool.NAME.KEY".

@@ -80,7 +80,8 @@ template <class Owner>
 struct Key {
   std::string_view name;
   std::variant<Text<Owner>, Count<Owner>, Integer<Owner>, Size<Owner>, Duration<Owner>, Mode<Owner>, Choice<Owner>,
-               Local<Owner>, JsonArray<Owner>, Truth<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>, SizeLimit<Owner>>
+               Local<Owner>, JsonArray<Owner>, Truth<Owner>, Texts<Owner>, TextMap<Owner>, Limit<Owner>,
+               SizeLimit<Owner>>
       value;
   std::string_view help;
   bool needs_restart = false;
@@ -114,8 +115,10 @@ inline constexpr std::array kConfigKeys{
     Key<C>{"stop_timeout", Duration<C>{&C::stop_timeout}, "how long SIGTERM lets tasks run on"},
     Key<C>{"cancel_grace", Duration<C>{&C::cancel_grace}, "from asking a task to stop to killing its worker"},
     Key<C>{"idle_exit", Duration<C>{&C::idle_exit}, "leave when idle so long; 0s: never"},
-    Key<C>{"metrics_listen", Local<C>{&C::metrics_listen}, "where /metrics and /healthz are: ADDRESS:PORT or a path", kNeedsRestart},
-    Key<C>{"metrics_socket_mode", Mode<C>{&C::metrics_socket_mode}, "who may connect there, if it is a path", kNeedsRestart},
+    Key<C>{"metrics_listen", Local<C>{&C::metrics_listen}, "where /metrics and /healthz are: ADDRESS:PORT or a path",
+           kNeedsRestart},
+    Key<C>{"metrics_socket_mode", Mode<C>{&C::metrics_socket_mode}, "who may connect there, if it is a path",
+           kNeedsRestart},
     Key<C>{"max_sessions", Count<C>{&C::max_sessions, 1, 1'000'000}, "connections at a time"},
     Key<C>{"session_queued_bytes", Size<C>{&C::session_queued_bytes, kMaxFrameBodyBytes, kAnySize},
            "inputs waiting, per session"},

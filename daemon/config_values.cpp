@@ -124,7 +124,8 @@ Checked set(const Choice<Owner>& kind, Owner& owner, std::string_view text) {
 template <class Owner>
 Checked set(const Local<Owner>& kind, Owner& owner, std::string_view text) {
   if (!text.empty() && !parse_local_address(text))
-    return Refusal{"an address of this host's own such as \"127.0.0.1:9464\" or \"[::1]:9464\", which no other host can reach, or a path"};
+    return Refusal{"an address of this host's own such as \"127.0.0.1:9464\" or \"[::1]:9464\", which no other host "
+                   "can reach, or a path"};
   owner.*kind.field = text;
   return std::nullopt;
 }

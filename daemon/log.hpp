@@ -7,8 +7,9 @@
 #include <string>
 #include <string_view>
 
-/// The daemon's log: one line an event on standard error, `time=... level=warning event=worker_exited worker=3 signal=9`; or, where standard
-/// error goes to systemd's journal, a record with fields of these names. Text from clients is escaped; payloads never appear.
+/// The daemon's log: one line an event on standard error, `time=... level=warning event=worker_exited worker=3
+/// signal=9`; or, where standard error goes to systemd's journal, a record with fields of these names. Text from
+/// clients is escaped; payloads never appear.
 namespace taskpool::log {
 
 /// What is shown of a value at most. Bytes.
@@ -24,8 +25,7 @@ struct Field {
   Field(std::string_view name, const std::string& text) : key{name}, value{text} {}
   Field(std::string_view name, const char* text) : key{name}, value{text} {}
   template <class T>
-    requires std::is_arithmetic_v<T>
-  Field(std::string_view name, T number) : key{name}, value{fmt::to_string(number)} {}
+  requires std::is_arithmetic_v<T> Field(std::string_view name, T number) : key{name}, value{fmt::to_string(number)} {}
 };
 
 /// Lines below `level` ("trace" to "critical") are not written. An unknown name changes nothing.
@@ -48,7 +48,8 @@ inline void error(std::string_view event, std::initializer_list<Field> fields = 
   write(Level::error, event, fields);
 }
 
-/// A value as a line shows it: as it is if it is a plain word, else quoted, with control characters escaped and long text cut.
+/// A value as a line shows it: as it is if it is a plain word, else quoted, with control characters escaped and long
+/// text cut.
 std::string escape(std::string_view value);
 
 }  // namespace taskpool::log

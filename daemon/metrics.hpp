@@ -108,7 +108,9 @@ struct PoolMetrics {
   std::uint64_t workers_recycled = 0;
   std::uint64_t start_failures = 0;
 
-  void count(Errc code, std::uint64_t tasks) { ended[std::min(static_cast<std::size_t>(code), kOutcomes - 1)] += tasks; }
+  void count(Errc code, std::uint64_t tasks) {
+    ended[std::min(static_cast<std::size_t>(code), kOutcomes - 1)] += tasks;
+  }
   void add(const PoolMetrics& other) {
     for (std::size_t at = 0; at < kOutcomes; ++at) ended[at] += other.ended[at];
     wait.add(other.wait);
@@ -215,30 +217,85 @@ struct SeriesInfo {
 };
 
 inline constexpr std::array kSeries{
-    SeriesInfo{Series::pool_waiting, "pool_waiting_tasks", SeriesKind::gauge, "tasks", {"pool"}, "tasks in the pool's queue"},
-    SeriesInfo{Series::pool_oldest, "pool_oldest_wait_seconds", SeriesKind::gauge, "seconds", {"pool"},
+    SeriesInfo{
+        Series::pool_waiting, "pool_waiting_tasks", SeriesKind::gauge, "tasks", {"pool"}, "tasks in the pool's queue"},
+    SeriesInfo{Series::pool_oldest,
+               "pool_oldest_wait_seconds",
+               SeriesKind::gauge,
+               "seconds",
+               {"pool"},
                "how long the task has waited that waits longest, of sessions that take their results"},
-    SeriesInfo{Series::pool_running, "pool_running_tasks", SeriesKind::gauge, "tasks", {"pool"}, "tasks with the pool's workers"},
-    SeriesInfo{Series::pool_ended, "pool_tasks_ended_total", SeriesKind::counter, "tasks", {"pool", "outcome"},
+    SeriesInfo{Series::pool_running,
+               "pool_running_tasks",
+               SeriesKind::gauge,
+               "tasks",
+               {"pool"},
+               "tasks with the pool's workers"},
+    SeriesInfo{Series::pool_ended,
+               "pool_tasks_ended_total",
+               SeriesKind::counter,
+               "tasks",
+               {"pool", "outcome"},
                "tasks that ended, by how: done, or the code of their error"},
-    SeriesInfo{Series::task_wait, "task_wait_seconds", SeriesKind::histogram, "seconds", {"pool"},
+    SeriesInfo{Series::task_wait,
+               "task_wait_seconds",
+               SeriesKind::histogram,
+               "seconds",
+               {"pool"},
                "from a task's arrival until it was given to the worker with which it ended"},
-    SeriesInfo{Series::task_run, "task_run_seconds", SeriesKind::histogram, "seconds", {"pool"},
+    SeriesInfo{Series::task_run,
+               "task_run_seconds",
+               SeriesKind::histogram,
+               "seconds",
+               {"pool"},
                "run time of tasks; short ones that a worker reported together count with their mean"},
-    SeriesInfo{Series::pool_workers, "pool_workers", SeriesKind::gauge, "workers", {"pool", "state"}, "worker processes, by state"},
-    SeriesInfo{Series::pool_target, "pool_target_workers", SeriesKind::gauge, "workers", {"pool"}, "workers that the pool shall have"},
-    SeriesInfo{Series::pool_up, "pool_up", SeriesKind::gauge, "", {"pool"}, "1 if the pool can run tasks, 0 if its workers do not start"},
-    SeriesInfo{Series::pool_restarts, "pool_worker_restarts_total", SeriesKind::counter, "workers", {"pool", "reason"},
+    SeriesInfo{Series::pool_workers,
+               "pool_workers",
+               SeriesKind::gauge,
+               "workers",
+               {"pool", "state"},
+               "worker processes, by state"},
+    SeriesInfo{Series::pool_target,
+               "pool_target_workers",
+               SeriesKind::gauge,
+               "workers",
+               {"pool"},
+               "workers that the pool shall have"},
+    SeriesInfo{Series::pool_up,
+               "pool_up",
+               SeriesKind::gauge,
+               "",
+               {"pool"},
+               "1 if the pool can run tasks, 0 if its workers do not start"},
+    SeriesInfo{Series::pool_restarts,
+               "pool_worker_restarts_total",
+               SeriesKind::counter,
+               "workers",
+               {"pool", "reason"},
                "workers that were replaced: they died, or were recycled"},
-    SeriesInfo{Series::pool_start_failures, "pool_start_failures_total", SeriesKind::counter, "starts", {"pool"},
+    SeriesInfo{Series::pool_start_failures,
+               "pool_start_failures_total",
+               SeriesKind::counter,
+               "starts",
+               {"pool"},
                "failures to start a worker or a runtime"},
-    SeriesInfo{Series::user_sessions, "user_open_sessions", SeriesKind::gauge, "sessions", {"uid"}, "connected clients, by user"},
-    SeriesInfo{Series::loop_lag, "loop_lag_seconds", SeriesKind::gauge, "seconds", {},
+    SeriesInfo{Series::user_sessions,
+               "user_open_sessions",
+               SeriesKind::gauge,
+               "sessions",
+               {"uid"},
+               "connected clients, by user"},
+    SeriesInfo{Series::loop_lag,
+               "loop_lag_seconds",
+               SeriesKind::gauge,
+               "seconds",
+               {},
                "how long this request waited for the next turn of the event loop"},
 };
 static_assert(kSeries.size() == static_cast<std::size_t>(Series::count_));
 
 constexpr const SeriesInfo& info(Series series) { return kSeries[static_cast<std::size_t>(series)]; }
-static_assert(std::all_of(kSeries.begin(), kSeries.end(), [](const SeriesInfo& row) { return &info(row.series) == &row; }));
+static_assert(std::all_of(kSeries.begin(), kSeries.end(),
+                          [](const SeriesInfo& row) { return &info(row.series) == &row; }));
 
 }  // namespace taskpool

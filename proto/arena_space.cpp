@@ -19,8 +19,8 @@ std::optional<ArenaRef> ArenaSpace::allocate(std::uint64_t bytes) {
   if (bytes > kMaxSegmentBytes) return std::nullopt;
   const auto want = std::max<std::uint64_t>((bytes + kArenaAlignment - 1) / kArenaAlignment, 1) * kArenaAlignment;
   for (auto& segment : segments_) {
-    const auto gap = std::find_if(segment.gaps.begin(), segment.gaps.end(),
-                                  [&](const auto& each) { return each.second >= want; });
+    const auto gap =
+        std::find_if(segment.gaps.begin(), segment.gaps.end(), [&](const auto& each) { return each.second >= want; });
     if (gap == segment.gaps.end()) continue;
     const auto [offset, size] = *gap;
     const auto next = segment.gaps.erase(gap);
@@ -32,8 +32,8 @@ std::optional<ArenaRef> ArenaSpace::allocate(std::uint64_t bytes) {
 }
 
 void ArenaSpace::free(const ArenaRef& place) {
-  const auto segment = std::find_if(segments_.begin(), segments_.end(),
-                                    [&](const auto& each) { return each.number == place.segment; });
+  const auto segment =
+      std::find_if(segments_.begin(), segments_.end(), [&](const auto& each) { return each.number == place.segment; });
   assert(segment != segments_.end());
   auto& gaps = segment->gaps;
   auto [gap, added] = gaps.emplace(place.offset, place.bytes);

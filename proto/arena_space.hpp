@@ -9,9 +9,9 @@
 
 namespace taskpool {
 
-/// Hands out the space of an arena's segments; knows nothing of memory. The lowest free place comes first, so that memory that
-/// has been touched is used again: first touch costs more than the copy. The client keeps one for the up arena, the supervisor
-/// one for the down arena.
+/// Hands out the space of an arena's segments; knows nothing of memory. The lowest free place comes first, so that
+/// memory that has been touched is used again: first touch costs more than the copy. The client keeps one for the up
+/// arena, the supervisor one for the down arena.
 class ArenaSpace {
  public:
   /// A new segment of `bytes`, all free.

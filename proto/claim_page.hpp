@@ -40,17 +40,17 @@ struct ClaimPage {
   std::atomic<std::uint64_t> interrupt{0};
 
   // Below: written by the worker alone.
-  alignas(64) std::atomic<std::uint32_t> running{0};   ///< Ticket being run, while busy.
-  std::atomic<std::uint32_t> busy{0};                  ///< 1 while user code runs.
-  std::atomic<std::uint32_t> finished{0};              ///< Tickets before this one are finished or were skipped.
-  std::atomic<std::uint32_t> outbox_bytes{0};          ///< Whole frames in the outbox that may not be sent yet.
+  alignas(64) std::atomic<std::uint32_t> running{0};  ///< Ticket being run, while busy.
+  std::atomic<std::uint32_t> busy{0};                 ///< 1 while user code runs.
+  std::atomic<std::uint32_t> finished{0};             ///< Tickets before this one are finished or were skipped.
+  std::atomic<std::uint32_t> outbox_bytes{0};         ///< Whole frames in the outbox that may not be sent yet.
   /// Counts how often the outbox was emptied. Raised before bytes that were published are overwritten, so that the
   /// supervisor, which copies them while the worker runs, sees whether what it copied was whole.
   std::atomic<std::uint32_t> outbox_resets{0};
-  std::atomic<std::uint64_t> started_ns{0};            ///< CLOCK_MONOTONIC when the running block began.
-  std::atomic<std::uint64_t> worked_ns{0};             ///< Time in user code since the worker began.
-  std::atomic<std::uint32_t> room_element{0};          ///< Encoding of the results in the running chunk's room.
-  std::atomic<std::uint32_t> position{0};              ///< Of an item that holds several elements: which one runs.
+  std::atomic<std::uint64_t> started_ns{0};    ///< CLOCK_MONOTONIC when the running block began.
+  std::atomic<std::uint64_t> worked_ns{0};     ///< Time in user code since the worker began.
+  std::atomic<std::uint32_t> room_element{0};  ///< Encoding of the results in the running chunk's room.
+  std::atomic<std::uint32_t> position{0};      ///< Of an item that holds several elements: which one runs.
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
@@ -83,7 +83,8 @@ inline Ticket offer_tickets(ClaimPage& page, std::uint32_t count) {
   }
 }
 
-/// Supervisor: takes back what is not claimed. Returns the first ticket taken; `end`, the next to be offered, bounds them.
+/// Supervisor: takes back what is not claimed. Returns the first ticket taken; `end`, the next to be offered, bounds
+/// them.
 inline Claim take_back_tickets(ClaimPage& page) {
   auto word = page.claim.load(std::memory_order_acquire);
   for (;;) {

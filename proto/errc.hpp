@@ -8,8 +8,8 @@
 
 namespace taskpool {
 
-/// Why something did not succeed. The names travel on the wire, never the numbers; PROTOCOL.md, section 4, says when each
-/// is used and whether trying again helps.
+/// Why something did not succeed. The names travel on the wire, never the numbers; PROTOCOL.md, section 4, says when
+/// each is used and whether trying again helps.
 enum class Errc : std::uint8_t {
   ok = 0,
   bad_message,          ///< The frame or a field of it is not what the protocol says. Detail names the field.

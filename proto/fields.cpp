@@ -5,7 +5,8 @@
 namespace taskpool {
 namespace {
 
-/// True if no value lies deeper than kMaxJsonDepth. Reads brackets only, so it may be wrong about what is no JSON anyway.
+/// True if no value lies deeper than kMaxJsonDepth. Reads brackets only, so it may be wrong about what is no JSON
+/// anyway.
 bool is_shallow(std::string_view text) {
   std::size_t depth = 0;
   bool quoted = false;

@@ -16,15 +16,16 @@ namespace taskpool {
 
 using Json = nlohmann::json;
 
-/// Parses one JSON value in UTF-8 that somebody else wrote, or nothing if it is none or nests deeper than kMaxJsonDepth.
+/// Parses one JSON value in UTF-8 that somebody else wrote, or nothing if it is none or nests deeper than
+/// kMaxJsonDepth.
 std::optional<Json> parse_json(std::string_view text);
 
 /// Writes a value as JSON; text that is not UTF-8 is repaired.
 std::string dump_json(const Json& value);
 
 /// Reads the fields of one JSON object, each checked for type and range. An absent field leaves what it would be read
-/// into as it is. The first thing wrong is kept and every later read is skipped, so that a decoder is a list of reads and
-/// one finish().
+/// into as it is. The first thing wrong is kept and every later read is skipped, so that a decoder is a list of reads
+/// and one finish().
 class Fields {
  public:
   /// `head` is a frame's head: JSON, or empty for an object without fields.

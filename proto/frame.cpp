@@ -10,7 +10,8 @@
 namespace taskpool {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "load() and store_le() copy the wire's little-endian integers");
+static_assert(std::endian::native == std::endian::little,
+              "load() and store_le() copy the wire's little-endian integers");
 
 // Where the fields are in a prefix. PROTOCOL.md, section 1.
 constexpr std::size_t kBodyAt = 0;

@@ -18,13 +18,72 @@ namespace taskpool {
 
 /// What a frame is. PROTOCOL.md, section 3.
 enum class Op : std::uint8_t {
-  hello = 1, welcome, error, ok, prepare, forget, apply, result, map, input, results, failed, done, progress, cancel,
-  wait, fetch, ps, workers, pools, stats, functions, failures, pool_open, pool_close, pool_resize, pool_pause,
-  pool_resume, reload, drain, shutdown, ping, arena_open, arena_segment, arena_release, nested_wait, log,
+  hello = 1,
+  welcome,
+  error,
+  ok,
+  prepare,
+  forget,
+  apply,
+  result,
+  map,
+  input,
+  results,
+  failed,
+  done,
+  progress,
+  cancel,
+  wait,
+  fetch,
+  ps,
+  workers,
+  pools,
+  stats,
+  functions,
+  failures,
+  pool_open,
+  pool_close,
+  pool_resize,
+  pool_pause,
+  pool_resume,
+  reload,
+  drain,
+  shutdown,
+  ping,
+  arena_open,
+  arena_segment,
+  arena_release,
+  nested_wait,
+  log,
   whoami,
-  run = 64, run_results, run_failed, define, attach, detach, want_room, room, report, worker_ready, worker_failed,
-  start = 96, ready, start_failed, fork, forked, fork_failed, exited,
-  object_open = 128, object_close, object_delete, store, store_reply, watch, changed, objects, locks, buffer_open,
+  run = 64,
+  run_results,
+  run_failed,
+  define,
+  attach,
+  detach,
+  want_room,
+  room,
+  report,
+  worker_ready,
+  worker_failed,
+  start = 96,
+  ready,
+  start_failed,
+  fork,
+  forked,
+  fork_failed,
+  exited,
+  object_open = 128,
+  object_close,
+  object_delete,
+  store,
+  store_reply,
+  watch,
+  changed,
+  objects,
+  locks,
+  buffer_open,
   release_refs,
 };
 
@@ -33,18 +92,36 @@ std::string_view name(Op op);
 
 /// How an item is encoded. PROTOCOL.md, section 2.
 enum class Encoding : std::uint8_t {
-  none = 0, json = 1, bytes = 2, pickle = 3,
-  i8 = 16, i16, i32, i64, u8, u16, u32, u64, f32, f64,
+  none = 0,
+  json = 1,
+  bytes = 2,
+  pickle = 3,
+  i8 = 16,
+  i16,
+  i32,
+  i64,
+  u8,
+  u16,
+  u32,
+  u64,
+  f32,
+  f64,
 };
 
 constexpr bool is_array(Encoding encoding) { return encoding >= Encoding::i8 && encoding <= Encoding::f64; }
 /// Bytes of one element of an array encoding; 0 for the others.
 constexpr std::size_t element_bytes(Encoding encoding) {
   switch (encoding) {
-    case Encoding::i8: case Encoding::u8: return 1;
-    case Encoding::i16: case Encoding::u16: return 2;
-    case Encoding::i32: case Encoding::u32: case Encoding::f32: return 4;
-    case Encoding::i64: case Encoding::u64: case Encoding::f64: return 8;
+    case Encoding::i8:
+    case Encoding::u8: return 1;
+    case Encoding::i16:
+    case Encoding::u16: return 2;
+    case Encoding::i32:
+    case Encoding::u32:
+    case Encoding::f32: return 4;
+    case Encoding::i64:
+    case Encoding::u64:
+    case Encoding::f64: return 8;
     default: return 0;
   }
 }
@@ -111,7 +188,9 @@ class ByteBuffer {
 
  private:
   static constexpr std::size_t kKeepBytes = 256 * 1024;
-  struct Free { void operator()(std::byte* bytes) const; };
+  struct Free {
+    void operator()(std::byte* bytes) const;
+  };
   void grow(std::size_t bytes);
 
   std::unique_ptr<std::byte[], Free> bytes_;  ///< From malloc: never zeroed, as all of it is overwritten.
@@ -133,13 +212,14 @@ class FrameDecoder {
   std::span<std::byte> prepare(std::size_t bytes) { return buffer_.prepare(bytes); }
   void commit(std::size_t bytes) { buffer_.commit(bytes); }
   void feed(std::span<const std::byte> bytes) { buffer_.append(bytes); }
-  /// The next whole frame, viewing this decoder's buffer until the next call of anything here, or nothing yet. Error: as
-  /// decode_prefix(), from the prefix alone, or `bad_message` for a head that does not begin with `{`; the stream is not
-  /// followed any further then (each further call fails alike), and the connection has to close.
+  /// The next whole frame, viewing this decoder's buffer until the next call of anything here, or nothing yet. Error:
+  /// as decode_prefix(), from the prefix alone, or `bad_message` for a head that does not begin with `{`; the stream is
+  /// not followed any further then (each further call fails alike), and the connection has to close.
   Result<std::optional<FrameView>> next();
   /// What has arrived behind the frame that next() returned last.
   std::span<const std::byte> rest() const { return buffer_.data().subspan(taken_); }
-  /// Lends memory to a decoder that has none. Whoever reads many streams needs it for those alone of which something is there.
+  /// Lends memory to a decoder that has none. Whoever reads many streams needs it for those alone of which something is
+  /// there.
   bool has_memory() const { return buffer_.capacity() > 0; }
   void lend(ByteBuffer memory) { buffer_ = std::move(memory); }
   /// Takes the memory back, at a border and after next() had nothing more; else it returns none.

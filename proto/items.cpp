@@ -25,10 +25,11 @@ Result<void> check_references(std::uint64_t references, std::optional<std::uint6
   for (std::size_t at = 0; at < body.size(); at += sizeof(ArenaRef)) {
     const auto ref = load<ArenaRef>(body.data() + at);
     if (ref == ArenaRef{}) continue;
-    const bool in_segment = ref.bytes > 0 && ref.bytes <= kMaxSegmentBytes && ref.offset <= kMaxSegmentBytes - ref.bytes;
+    const bool in_segment =
+        ref.bytes > 0 && ref.bytes <= kMaxSegmentBytes && ref.offset <= kMaxSegmentBytes - ref.bytes;
     if (ref.segment == 0 || ref.segment > kMaxSegments || !in_segment || ref.offset % kArenaAlignment != 0)
-      return fail(Errc::bad_message, "body: reference " + std::to_string(at / sizeof(ArenaRef)) +
-                                         " names no place in an arena");
+      return fail(Errc::bad_message,
+                  "body: reference " + std::to_string(at / sizeof(ArenaRef)) + " names no place in an arena");
   }
   if (!bytes) return {};
   const auto named = load<ArenaRef>(body.data()).bytes;
@@ -64,8 +65,7 @@ Result<void> check_items(std::uint8_t flags, Encoding encoding, std::uint32_t co
 }
 
 Result<void> check_single(std::uint8_t flags, Encoding encoding, std::uint32_t count, std::span<const std::byte> body) {
-  if (!is_array(encoding) && count != 1)
-    return fail(Errc::bad_message, "count: " + std::to_string(count) + ", want 1");
+  if (!is_array(encoding) && count != 1) return fail(Errc::bad_message, "count: " + std::to_string(count) + ", want 1");
   const std::uint64_t elements = std::uint64_t{count} * element_bytes(encoding);
   if ((flags & kInArena) != 0)
     return check_references(1, is_array(encoding) ? std::optional{elements} : std::nullopt, body);

@@ -33,9 +33,9 @@ struct RunHeader {
   std::uint32_t reserved = 0;
 };
 static_assert(sizeof(RunHeader) == 64);
-inline constexpr std::uint32_t kRunSingle = 1;    ///< RunHeader flag: the body is one item, also if it is an array.
-inline constexpr std::uint32_t kRunReport = 2;    ///< RunHeader flag: somebody wants progress reports.
-inline constexpr std::uint32_t kRunCommand = 4;   ///< RunHeader flag: the head has `command` options.
+inline constexpr std::uint32_t kRunSingle = 1;   ///< RunHeader flag: the body is one item, also if it is an array.
+inline constexpr std::uint32_t kRunReport = 2;   ///< RunHeader flag: somebody wants progress reports.
+inline constexpr std::uint32_t kRunCommand = 4;  ///< RunHeader flag: the head has `command` options.
 
 /// Checks that `body` is a well-formed body of `count` items: the table's lengths sum to the rest and none is above
 /// kMaxInlineItemBytes; an array has whole elements; references are aligned and one an item (one alone for an array).

@@ -61,8 +61,8 @@ inline constexpr std::uint32_t kMaxRows = 1000;
 inline constexpr std::uint64_t kMaxSegmentBytes = std::uint64_t{1} << 36;
 /// Alignment of regions in an arena. Bytes: a cache line, so that any element type may be read in place.
 inline constexpr std::size_t kArenaAlignment = 64;
-/// How much of each of a command's two output streams its result holds, unless config or call say otherwise, and the most that they
-/// can ask for. Bytes.
+/// How much of each of a command's two output streams its result holds, unless config or call say otherwise, and the
+/// most that they can ask for. Bytes.
 inline constexpr std::uint64_t kDefaultOutputBytes = 1u << 20;
 inline constexpr std::uint64_t kMaxOutputBytes = 64u << 20;
 /// Segments of one arena.

@@ -151,7 +151,7 @@ struct PoolOpen {
   std::uint64_t max_worker_memory = 0;  ///< Bytes; 0: no limit.
   std::uint32_t timeout_ms = 0;
   int priority = 0;
-  std::uint32_t max_queued = 0;  ///< 0: the daemon's default.
+  std::uint32_t max_queued = 0;      ///< 0: the daemon's default.
   std::vector<std::string> command;  ///< Empty: the configured runtime's.
   bool setup = false;
   bool once = false;

@@ -16,9 +16,7 @@ struct Error {
   std::string detail;
 
   /// The code as one of ours; an operating system's code counts as `Errc::system`.
-  Errc errc() const {
-    return code.category() == taskpool_category() ? static_cast<Errc>(code.value()) : Errc::system;
-  }
+  Errc errc() const { return code.category() == taskpool_category() ? static_cast<Errc>(code.value()) : Errc::system; }
 };
 
 /// For boost::system::result: what value() on an error throws. Only tests and main() let it.

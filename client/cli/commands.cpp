@@ -93,8 +93,10 @@ constexpr std::array kCommands{
             "taskpool whoami --json | jq -r .role",
             Completes::nothing, define_whoami},
     Command{"top", "", "Watch pools and workers on a live screen",
-            "Pools, workers with what each of them runs and since when, queues, rates and the store, drawn anew each second. q\n"
-            "or Ctrl-C ends it; r, d, m, p and w sort the workers by run time, tasks done, memory, pool or number, the same key\n"
+            "Pools, workers with what each of them runs and since when, queues, rates and the store, drawn anew each "
+            "second. q\n"
+            "or Ctrl-C ends it; r, d, m, p and w sort the workers by run time, tasks done, memory, pool or number, the "
+            "same key\n"
             "again the other way round. Where standard output is no terminal it prints one sample, as with --once.",
             "taskpool top\n"
             "taskpool top --sort memory --interval 5s\n"

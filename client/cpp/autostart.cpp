@@ -33,7 +33,9 @@ constexpr const char* kIdleExit = "60s";
 /// Hexadecimal digits of the build id in the socket's name.
 constexpr std::size_t kBuildDigits = 12;
 
-std::string user_directory(const char* parent) { return std::string{parent} + "/taskpool-" + std::to_string(::geteuid()); }
+std::string user_directory(const char* parent) {
+  return std::string{parent} + "/taskpool-" + std::to_string(::geteuid());
+}
 
 std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
@@ -112,8 +114,8 @@ struct Said {
   ::_exit(127);
 }
 
-/// Starts the program in a session of its own, as nobody's child (this program may wait for its children), and returns its
-/// pidfd.
+/// Starts the program in a session of its own, as nobody's child (this program may wait for its children), and returns
+/// its pidfd.
 Result<Fd> spawn(const std::string& program, const std::string& socket, const std::string& log) {
   const std::array<const char*, 8> arguments{program.c_str(), "--socket", socket.c_str(), "--idle-exit",
                                              kIdleExit,       "--audit",  "none",         nullptr};
@@ -157,7 +159,9 @@ std::string last_line(const std::string& path) {
   const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   std::array<char, 1024> tail;
   const auto size = ::lseek(file.get(), 0, SEEK_END);
-  const auto got = size < 0 ? -1 : ::pread(file.get(), tail.data(), tail.size(), std::max<off_t>(size - static_cast<off_t>(tail.size()), 0));
+  const auto got = size < 0 ? -1
+                            : ::pread(file.get(), tail.data(), tail.size(),
+                                      std::max<off_t>(size - static_cast<off_t>(tail.size()), 0));
   if (got <= 0) return "no log at " + path;
   std::string_view text{tail.data(), static_cast<std::size_t>(got)};
   while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
@@ -180,12 +184,13 @@ std::string private_socket_name() {
 Result<void> start_private_daemon(const std::string& socket, const Deadline& deadline) {
   const auto program = find_program();
   if (program.empty())
-    return fail(Errc::no_daemon, "no daemon runs, and no taskpoold is in $TASKPOOL_HOME/bin, beside this program or in $PATH");
+    return fail(Errc::no_daemon,
+                "no daemon runs, and no taskpoold is in $TASKPOOL_HOME/bin, beside this program or in $PATH");
   const auto directory = open_directory(directory_of(socket));
   if (!directory) return directory.error();
 
-  // One starter at a time: the others wait here and then find it running. The lock goes with the descriptor; it is not the
-  // daemon's own, which it holds for as long as it lives.
+  // One starter at a time: the others wait here and then find it running. The lock goes with the descriptor; it is not
+  // the daemon's own, which it holds for as long as it lives.
   const auto lock_path = socket + ".start";
   const Fd lock{::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!lock) return errno_error(lock_path);
@@ -211,7 +216,8 @@ Result<void> start_private_daemon(const std::string& socket, const Deadline& dea
 }
 
 bool is_current_program(std::uint64_t pid) {
-  struct stat runs {}, would_run {};
+  struct stat runs {
+  }, would_run{};
   return ::stat(("/proc/" + std::to_string(pid) + "/exe").c_str(), &runs) == 0 &&
          ::stat(find_program().c_str(), &would_run) == 0 && runs.st_dev == would_run.st_dev &&
          runs.st_ino == would_run.st_ino;

@@ -7,7 +7,11 @@ namespace taskpool {
 
 Body::Body(Encoding encoding, std::uint32_t count, std::span<const std::byte> bytes,
            std::shared_ptr<client::Mapping> mapping, std::weak_ptr<client::Connection> connection)
-    : encoding_{encoding}, count_{count}, bytes_{bytes}, mapping_{std::move(mapping)}, connection_{std::move(connection)} {}
+    : encoding_{encoding},
+      count_{count},
+      bytes_{bytes},
+      mapping_{std::move(mapping)},
+      connection_{std::move(connection)} {}
 
 Body::Body(Body&& other) noexcept
     : encoding_{other.encoding_},

@@ -59,9 +59,7 @@ Result<std::uint64_t> MapCall::cancel(bool force) {
 }
 std::string MapCall::task() const { return client::task_of(*connection_, *job_); }
 std::optional<Progress> MapCall::progress() const { return client::progress_of(*connection_, *job_); }
-void MapCall::on_progress(ProgressCallback callback) {
-  client::set_callback(*connection_, *job_, std::move(callback));
-}
+void MapCall::on_progress(ProgressCallback callback) { client::set_callback(*connection_, *job_, std::move(callback)); }
 std::uint64_t MapCall::completed() const { return job_->completed(); }
 
 }  // namespace taskpool

@@ -13,7 +13,8 @@ Result<std::shared_ptr<Mapping>> Mapping::map(const Fd& memory, std::uint32_t se
   struct stat status {};
   if (::fstat(memory.get(), &status) != 0) return errno_error("arena segment");
   const int seals = ::fcntl(memory.get(), F_GET_SEALS);
-  if (bytes == 0 || bytes > kMaxSegmentBytes || status.st_size < 0 || static_cast<std::uint64_t>(status.st_size) < bytes)
+  if (bytes == 0 || bytes > kMaxSegmentBytes || status.st_size < 0 ||
+      static_cast<std::uint64_t>(status.st_size) < bytes)
     return fail(Errc::bad_message, "arena segment " + std::to_string(segment) + ": not as long as it says");
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
     return fail(Errc::bad_message, "arena segment " + std::to_string(segment) + ": not sealed");

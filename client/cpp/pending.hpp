@@ -52,8 +52,8 @@ class Pending {
   /// again, or not all of it was kept.
   virtual bool rewind(Connection&) { return false; }
 
-  /// What an error that the daemon sent means: that nothing ran is said of the last sending only, and an earlier one may
-  /// have run, on a connection that broke.
+  /// What an error that the daemon sent means: that nothing ran is said of the last sending only, and an earlier one
+  /// may have run, on a connection that broke.
   ErrorHead judge(ErrorHead error) const;
 
   /// Set once, after everything else was written; what it guards may be read without the lock then.

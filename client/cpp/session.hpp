@@ -36,7 +36,7 @@ struct OwnedPool {
 
   const std::shared_ptr<Session> session;
   const std::string name;
-  const std::uint64_t epoch;               ///< The connection that it belongs to.
+  const std::uint64_t epoch;  ///< The connection that it belongs to.
   std::atomic<bool> closed{false};
 };
 

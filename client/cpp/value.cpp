@@ -17,7 +17,8 @@ std::string shown(std::string text) {
 template <class T>
 nlohmann::json list_of(const Item& item) {
   auto list = nlohmann::json::array();
-  for (std::size_t at = 0; at + sizeof(T) <= item.bytes.size(); at += sizeof(T)) list.push_back(load<T>(item.bytes.data() + at));
+  for (std::size_t at = 0; at + sizeof(T) <= item.bytes.size(); at += sizeof(T))
+    list.push_back(load<T>(item.bytes.data() + at));
   return list;
 }
 

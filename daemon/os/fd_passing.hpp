@@ -31,8 +31,8 @@ Result<Received> receive(int fd, std::span<std::byte> into, std::vector<UniqueFd
 /// The same, but waits until something is there or the peer closed. For processes that do nothing else meanwhile.
 Result<Received> receive_blocking(int fd, std::span<std::byte> into, std::vector<UniqueFd>& fds);
 
-/// Takes those that came with a frame that says how many, out of what receive() has appended: so many, or none if they were
-/// lost. Error: `bad_message`, there are not so many.
+/// Takes those that came with a frame that says how many, out of what receive() has appended: so many, or none if they
+/// were lost. Error: `bad_message`, there are not so many.
 Result<std::vector<UniqueFd>> take_fds(std::vector<UniqueFd>& arrived, std::size_t wanted);
 
 /// Writes once, without waiting, and returns how many bytes the socket took; 0: none now. `fds`, at most kMaxPassedFds,

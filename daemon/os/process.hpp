@@ -39,8 +39,8 @@ Result<Child> spawn(const SpawnOptions& options);
 /// Sends a signal; `ESRCH` if the child has exited and was reaped.
 Result<void> signal(const UniqueFd& pidfd, int signo);
 
-/// Whether the process has ended. An event loop may say "readable" of a pidfd without cause: Asio hands a wake-up that was on its
-/// way for a closed descriptor to the next one that takes its place.
+/// Whether the process has ended. An event loop may say "readable" of a pidfd without cause: Asio hands a wake-up that
+/// was on its way for a closed descriptor to the next one that takes its place.
 bool has_ended(int pidfd);
 
 /// How a child ended and what it used.

@@ -21,7 +21,7 @@ struct Death {
   std::optional<std::string> zygote_died;  ///< How, if it took the worker along.
   std::optional<os::CgroupUse> group;      ///< Of its cgroup, if it had one.
   std::uint64_t max_task_memory = 0;       ///< Bytes; 0: none.
-  std::uint64_t host_oom_kills = 0;  ///< Of the whole host, while it lived.
+  std::uint64_t host_oom_kills = 0;        ///< Of the whole host, while it lived.
 };
 
 /// `out_of_memory` if the kernel killed it for that, else `worker_lost`.

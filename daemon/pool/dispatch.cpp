@@ -40,8 +40,12 @@ bool Pool::trusts(const queue::Job& job, std::uint32_t function) const {
 }
 
 Pool::Choice Pool::choose(const queue::Job& job) const {
-  const queue::Demand demand{job.waiting, queue_.waiting(), job.estimate(), job.call->call.chunk,
-                             services_.turn.now() < shared_until_, job.turn->running() == 0};
+  const queue::Demand demand{job.waiting,
+                             queue_.waiting(),
+                             job.estimate(),
+                             job.call->call.chunk,
+                             services_.turn.now() < shared_until_,
+                             job.turn->running() == 0};
   const bool full = is_full(job);
   Choice best;
   auto best_rank = std::make_tuple(queue::Nanoseconds::max(), std::chrono::nanoseconds::max());
@@ -59,9 +63,8 @@ Pool::Choice Pool::choose(const queue::Job& job) const {
     auto items = queue::items_to_give(load, demand, target_, services_.config.prefetch);
     if (!claims) items = std::min(items, 1u);
     if (config_.max_tasks_per_worker > 0) {
-      const auto left = worker->given_total >= config_.max_tasks_per_worker
-                            ? 0
-                            : config_.max_tasks_per_worker - worker->given_total;
+      const auto left =
+          worker->given_total >= config_.max_tasks_per_worker ? 0 : config_.max_tasks_per_worker - worker->given_total;
       items = static_cast<std::uint32_t>(std::min<std::uint64_t>(items, left));
     }
     if (items == 0) continue;
@@ -97,7 +100,8 @@ void Pool::give_all() {
     if (const auto* last = std::exchange(last_turn_, turn); last != turn && last != nullptr)
       shared_until_ = services_.turn.now() + kSharedFor;
     auto choice = choose(job);
-    if (choice.worker == nullptr && preempt(*turn)) choice = choose(job);  // the place is this turn's, whoever is first now
+    if (choice.worker == nullptr && preempt(*turn))
+      choice = choose(job);  // the place is this turn's, whoever is first now
     if (choice.worker == nullptr) return;
     const auto cost = job.estimate().per_item().count();
     auto range = queue_.start(job, choice.items, kPackBytes, cost);
@@ -114,8 +118,8 @@ bool Pool::preempt(const queue::SessionTurn& turn) {
     const auto& holder = *worker->assignments().back().job->turn;
     if (&holder == &turn) continue;
     // A session with nothing running goes before what others have queued up; a priority goes before all lower ones.
-    const bool goes_first = turn.priority() > holder.priority() ||
-                            (turn.priority() == holder.priority() && turn.running() == 0);
+    const bool goes_first =
+        turn.priority() > holder.priority() || (turn.priority() == holder.priority() && turn.running() == 0);
     if (!goes_first) continue;
     const auto unclaimed = worker->unclaimed();
     if (unclaimed > most) {
@@ -130,9 +134,8 @@ bool Pool::preempt(const queue::SessionTurn& turn) {
 }
 
 bool Pool::rebalance() {
-  const bool somebody_idle = std::any_of(workers_.begin(), workers_.end(), [&](const auto& worker) {
-    return worker->is_idle() && serves(*worker);
-  });
+  const bool somebody_idle = std::any_of(workers_.begin(), workers_.end(),
+                                         [&](const auto& worker) { return worker->is_idle() && serves(*worker); });
   if (!somebody_idle) return false;
   for (const auto& worker : workers_) {
     if (worker->items() < 2 || is_full(*worker->assignments().back().job)) continue;
@@ -159,7 +162,8 @@ void Pool::dispatch() {
   if (!paused_ && current_ && current_->state() == Zygote::State::ready) {
     give_all();
     if (queue_.waiting() == 0 && rebalance()) give_all();
-    for (const auto& worker : workers_) worker->offer();  // before the turn's end writes to it: it may read that at once
+    for (const auto& worker : workers_)
+      worker->offer();  // before the turn's end writes to it: it may read that at once
   }
   arm_timer();
 }

@@ -24,7 +24,7 @@ void learn(Worker& worker, const queue::Job& job) {
 
 void Pool::on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
                          std::span<const std::byte> table, std::span<const std::byte> payload,
-                     std::span<const std::string> refs) {
+                         std::span<const std::string> refs) {
   auto& job = *assignment.job;
   learn(worker, job);
   services_.metrics.tasks_succeeded += count;
@@ -74,11 +74,13 @@ void Pool::count_batch(Worker& worker) {
   if (worker.finished_in_batch == 0) return;
   const auto worked = worker.worked();
   if (worked > worker.worked_before) {
-    const auto took = std::min<std::chrono::nanoseconds>(worked - worker.worked_before, services_.turn.now() - worker.started);
+    const auto took =
+        std::min<std::chrono::nanoseconds>(worked - worker.worked_before, services_.turn.now() - worker.started);
     metrics_.run.add(took / worker.finished_in_batch, worker.finished_in_batch);
     if (!worker.batch_mixed) {
       worker.batch_function->run_time.add(took, worker.finished_in_batch);
-      if (auto* job = services_.jobs.find(worker.batch_job); job != nullptr) job->run_time.add(took, worker.finished_in_batch);
+      if (auto* job = services_.jobs.find(worker.batch_job); job != nullptr)
+        job->run_time.add(took, worker.finished_in_batch);
     }
   } else {
     metrics_.run.add({}, worker.finished_in_batch);
@@ -180,7 +182,8 @@ void Pool::cancel(queue::Job& job, bool force, Errc code) {
     });
     std::make_heap(delayed_.begin(), delayed_.end(), is_later);
   }
-  // What runs may end the job's life as soon as the last of it is stopped, so the job is held by its number from here on.
+  // What runs may end the job's life as soon as the last of it is stopped, so the job is held by its number from here
+  // on.
   const auto id = job.id;
   if (job.running == 0) {
     settle(job);

@@ -243,8 +243,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
     std::uint64_t host_oom_kills;
   };
   std::unordered_map<std::uint32_t, Forking> forks_;  ///< By the worker's number.
-  ZygotePtr current_;   ///< Forks new workers.
-  ZygotePtr next_;      ///< Is starting, to replace it.
+  ZygotePtr current_;                                 ///< Forks new workers.
+  ZygotePtr next_;                                    ///< Is starting, to replace it.
   std::uint32_t forking_ = 0;
   std::uint32_t failures_ = 0;  ///< In a row: to start a worker or a zygote.
   std::optional<TimePoint> retry_at_;

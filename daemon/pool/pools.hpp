@@ -11,24 +11,28 @@
 
 namespace taskpool::pool {
 
-/// All pools: those of the config and those that sessions opened; and the zygotes, which pools that load the same share.
+/// All pools: those of the config and those that sessions opened; and the zygotes, which pools that load the same
+/// share.
 class Pools {
  public:
   explicit Pools(Services& services);
 
-  /// Starts the pools of the config. `started` is called once, when each has a worker ready: with "", or with the first error.
+  /// Starts the pools of the config. `started` is called once, when each has a worker ready: with "", or with the first
+  /// error.
   void open_configured(std::function<void(const std::string&)> started);
-  /// The pool of that name, "" for the default one, if `session` may use it: a session-owned pool is its own session's alone.
+  /// The pool of that name, "" for the default one, if `session` may use it: a session-owned pool is its own session's
+  /// alone.
   std::shared_ptr<Pool> find(const std::string& name, std::uint32_t session) const;
-  /// Opens a pool for a session. Errors: `limit_reached` (the name is taken, or too many), `bad_argument` (no such runtime).
+  /// Opens a pool for a session. Errors: `limit_reached` (the name is taken, or too many), `bad_argument` (no such
+  /// runtime).
   Result<std::shared_ptr<Pool>> open(PoolConfig config, const PoolOwner& owner, WorkerFds fds);
   /// Closes the pools that a session opened, and forgets what the others keep of it. Its jobs are cancelled already.
   void close_session(std::uint32_t uid, std::uint32_t session);
   /// The worker whose secret that is.
   std::pair<std::shared_ptr<Pool>, std::shared_ptr<Worker>> find_worker(const std::string& token) const;
 
-  /// Starts new generations with `config`, which has replaced the old one. `done` hears when each pool has one, or the first
-  /// error: a pool whose new zygote fails keeps the old one.
+  /// Starts new generations with `config`, which has replaced the old one. `done` hears when each pool has one, or the
+  /// first error: a pool whose new zygote fails keeps the old one.
   void reload(std::function<void(const std::string&)> done);
   /// Gives out work and forgets closed pools. Called at the end of a turn.
   void dispatch();

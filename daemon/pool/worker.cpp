@@ -19,8 +19,8 @@ namespace {
 constexpr std::uint64_t kSmallestRoom = 16 * 1024;
 
 bool contains(const ArenaRef& region, const ArenaRef& part) {
-  return part.segment == region.segment && part.offset >= region.offset &&
-         part.bytes <= region.bytes && part.offset - region.offset <= region.bytes - part.bytes;
+  return part.segment == region.segment && part.offset >= region.offset && part.bytes <= region.bytes &&
+         part.offset - region.offset <= region.bytes - part.bytes;
 }
 }  // namespace
 
@@ -67,9 +67,7 @@ void Worker::unwatch() {
   exit_.cancel(ignored);
 }
 
-queue::Load Worker::load() const {
-  return {items_, std::chrono::nanoseconds{estimated_ns_}, slow && items_ > 0};
-}
+queue::Load Worker::load() const { return {items_, std::chrono::nanoseconds{estimated_ns_}, slow && items_ > 0}; }
 
 void Worker::offer() {
   if (unoffered_ == 0) return;
@@ -263,9 +261,7 @@ Result<void> Worker::handle(const FrameView& frame) {
     case Op::run_failed: return on_failure(frame);
     case Op::want_room: return on_want_room(frame);
     case Op::report: return on_report(frame);
-    case Op::worker_ready:
-      owner_.on_worker_ready(*this);
-      return boost::system::in_place_value;
+    case Op::worker_ready: owner_.on_worker_ready(*this); return boost::system::in_place_value;
     case Op::worker_failed: {
       auto failure = decode<WorkerFailed>(frame.head);
       if (!failure) return failure.error();
@@ -291,8 +287,8 @@ Result<Worker::Expected> Worker::expect(Ticket ticket, std::uint32_t count) {
 void Worker::keep_for_results(std::shared_ptr<void> thing) {
   if (items_ == 0) return;
   const bool is_busy = page().busy.load(std::memory_order_acquire) != 0;
-  auto last = is_busy ? page().running.load(std::memory_order_relaxed)
-                      : page().finished.load(std::memory_order_acquire) - 1;
+  auto last =
+      is_busy ? page().running.load(std::memory_order_relaxed) : page().finished.load(std::memory_order_acquire) - 1;
   if (!ticket_before(last, next_ticket_)) last = next_ticket_ - 1;  // nonsense in the page
   if (!ticket_before(last, assignments_.front().first)) kept_.emplace_back(last, std::move(thing));
 }
@@ -484,10 +480,11 @@ Worker::Remains Worker::bury() {
     auto& oldest = assignments_.front();
     const Ticket finished = page().finished.load(std::memory_order_acquire);
     const auto done = finished - oldest.first;
-    // The worker says of what type they are, which need not be what the caller expected; the room was made for that width.
+    // The worker says of what type they are, which need not be what the caller expected; the room was made for that
+    // width.
     const auto encoding = static_cast<Encoding>(page().room_element.load(std::memory_order_relaxed));
-    const bool fits = is_array(encoding) &&
-                      element_bytes(encoding) == element_bytes(oldest.job->call->call.result_element);
+    const bool fits =
+        is_array(encoding) && element_bytes(encoding) == element_bytes(oldest.job->call->call.result_element);
     if (fits && done > 0 && done <= oldest.range.count) {
       const auto room = *std::exchange(oldest.room, std::nullopt);
       const ArenaRef filled{room.segment, room.offset, done * element_bytes(encoding)};

@@ -30,11 +30,11 @@ struct Assignment {
   Ticket first = 0;
   queue::Range range;
   queue::Job* job = nullptr;
-  std::int64_t cost_ns = 0;       ///< Estimated, of one item: what its turn was charged.
-  queue::TimePoint given{};       ///< When the worker got it.
-  std::optional<ArenaRef> room{}; ///< Where an array's results go; not yet handed on.
-  std::uint32_t session = 0;      ///< Whose arena the room is in.
-  queue::Usage* usage = nullptr;  ///< Of whose they are; the worker keeps it. May be null.
+  std::int64_t cost_ns = 0;        ///< Estimated, of one item: what its turn was charged.
+  queue::TimePoint given{};        ///< When the worker got it.
+  std::optional<ArenaRef> room{};  ///< Where an array's results go; not yet handed on.
+  std::uint32_t session = 0;       ///< Whose arena the room is in.
+  queue::Usage* usage = nullptr;   ///< Of whose they are; the worker keeps it. May be null.
 };
 
 /// Why the supervisor ends a running task, which decides the error that its caller gets.
@@ -63,7 +63,7 @@ class WorkerOwner {
   /// The first `count` items of `assignment` have results, which name the objects of the store with the ids `refs`.
   virtual void on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
                              std::span<const std::byte> table, std::span<const std::byte> payload,
-                     std::span<const std::string> refs) = 0;
+                             std::span<const std::string> refs) = 0;
   virtual void on_items_failed(Worker& worker, Assignment& assignment, std::uint32_t count, ErrorHead error) = 0;
   virtual void on_report(Worker& worker, const Assignment& assignment, const Report& report) = 0;
   /// Everything that had arrived was handled: `items` finished, which took `worked`.
@@ -74,8 +74,8 @@ class WorkerOwner {
   virtual void on_worker_broken(Worker& worker, const std::string& why) = 0;
 };
 
-/// One child as the supervisor sees it: its channel, its claim page, the items that it holds and what it says of them. Everything
-/// that comes from the child is checked: it runs foreign code.
+/// One child as the supervisor sees it: its channel, its claim page, the items that it holds and what it says of them.
+/// Everything that comes from the child is checked: it runs foreign code.
 class Worker : public wire::FrameSink {
  public:
   /// `watched` is a second descriptor of `pidfd`.
@@ -123,11 +123,11 @@ class Worker : public wire::FrameSink {
   std::vector<Assignment> take_back();
   /// Reads finished results out of the outbox while it runs a long task, or after its death.
   void drain_outbox();
-  /// True while the owner is told of a frame: the items that it concerns are still held, so that the outbox, where they may be too,
-  /// must not be read.
+  /// True while the owner is told of a frame: the items that it concerns are still held, so that the outbox, where they
+  /// may be too, must not be read.
   bool is_handling() const { return handling_; }
-  /// After its death: handles what it sent, then returns what it still held, oldest first, and the ticket that it died in
-  /// if user code ran.
+  /// After its death: handles what it sent, then returns what it still held, oldest first, and the ticket that it died
+  /// in if user code ran.
   struct Remains {
     std::vector<Assignment> assignments;
     std::optional<Ticket> died_in;
@@ -147,12 +147,12 @@ class Worker : public wire::FrameSink {
   // State that the pool keeps here
   WorkerState state = WorkerState::starting;
   std::optional<Stopping> stopping;
-  bool slow = false;                ///< Runs an item that takes longer than kSlowItem: gets nothing more.
-  bool soft_told = false;           ///< The running item was told of its soft timeout.
-  std::uint32_t lent = 0;           ///< Tasks on it that wait for tasks: its place is lent to another worker.
+  bool slow = false;       ///< Runs an item that takes longer than kSlowItem: gets nothing more.
+  bool soft_told = false;  ///< The running item was told of its soft timeout.
+  std::uint32_t lent = 0;  ///< Tasks on it that wait for tasks: its place is lent to another worker.
   std::uint64_t given_total = 0;
   std::uint64_t done_total = 0;
-  std::string token;                ///< By which a client inside its task proves where it runs.
+  std::string token;  ///< By which a client inside its task proves where it runs.
   std::chrono::steady_clock::time_point started{};
   std::chrono::steady_clock::time_point last_used{};
   std::chrono::steady_clock::time_point memory_checked{};
@@ -161,14 +161,14 @@ class Worker : public wire::FrameSink {
   std::uint64_t max_task_memory = 0;  ///< Of that. Bytes; 0: none.
   std::uint64_t host_oom_kills = 0;   ///< Of the whole host, when it was asked for.
   std::optional<CpuWatch> cpu_watch;
-  bool recycled = false;            ///< Retired for its age or size.
+  bool recycled = false;  ///< Retired for its age or size.
 
   // What finished since the last batch, for the estimates
   std::chrono::nanoseconds worked_before{0};
   std::uint32_t finished_in_batch = 0;
   queue::Function* batch_function = nullptr;
   queue::JobId batch_job{};
-  bool batch_mixed = false;         ///< More than one function or job: it teaches nothing.
+  bool batch_mixed = false;  ///< More than one function or job: it teaches nothing.
 
   // FrameSink
   Result<void> on_frame(const FrameView& frame, std::vector<os::UniqueFd> fds) override;
@@ -223,8 +223,8 @@ class Worker : public wire::FrameSink {
   std::uint32_t items_ = 0;
   std::int64_t estimated_ns_ = 0;
   std::uint32_t unoffered_ = 0;  ///< Given, and not to be claimed yet.
-  Ticket next_ticket_ = 0;  ///< The next to be given. The page's own `end` may have been tampered with.
-  Ticket reported_ = 0;     ///< Tickets before this one were reported as run: never taken back, whatever the page says.
+  Ticket next_ticket_ = 0;       ///< The next to be given. The page's own `end` may have been tampered with.
+  Ticket reported_ = 0;  ///< Tickets before this one were reported as run: never taken back, whatever the page says.
   bool handling_ = false;
   std::vector<Room> rooms_;
   std::vector<std::pair<Ticket, std::shared_ptr<void>>> kept_;  ///< keep_for_results(): until that ticket was told.

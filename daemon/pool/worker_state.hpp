@@ -16,10 +16,10 @@ enum class WorkerState : std::uint8_t {
 };
 
 enum class WorkerEvent : std::uint8_t {
-  ready,        ///< It takes work.
-  retire_asked, ///< It is to be replaced or is one too many.
-  emptied,      ///< It holds no task any more.
-  stop_asked,   ///< It is to end now.
+  ready,         ///< It takes work.
+  retire_asked,  ///< It is to be replaced or is one too many.
+  emptied,       ///< It holds no task any more.
+  stop_asked,    ///< It is to end now.
   exited,
 };
 
@@ -27,10 +27,10 @@ enum class WorkerEvent : std::uint8_t {
 enum class WorkerAction : std::uint8_t {
   none,
   offer_work,
-  stop,          ///< Close its channel, which ends it.
-  clean_up,      ///< It ended as asked.
-  fail_tasks,    ///< It died: what it ran is lost, the rest goes back.
-  back_off,      ///< It died before it was ready: wait before the next try.
+  stop,        ///< Close its channel, which ends it.
+  clean_up,    ///< It ended as asked.
+  fail_tasks,  ///< It died: what it ran is lost, the rest goes back.
+  back_off,    ///< It died before it was ready: wait before the next try.
 };
 
 struct WorkerStep {

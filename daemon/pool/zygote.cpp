@@ -48,7 +48,8 @@ Result<ZygotePtr> Zygote::start(wire::Turn& turn, Children& children, const Zygo
   auto zygote =
       std::make_shared<Zygote>(turn, generation, std::move(*child), std::move(ends->first), std::move(changed));
   children.insert(zygote->pid());
-  zygote->channel_->send(Prefix{.op = Op::start}, encode(Start{key.runtime, key.modules, key.spool, key.max_output_bytes}));
+  zygote->channel_->send(Prefix{.op = Op::start},
+                         encode(Start{key.runtime, key.modules, key.spool, key.max_output_bytes}));
   wire::spawn(turn.io(),
               run(zygote->channel_, zygote, turn, std::move(pidfd), std::move(watched), zygote->pid(), children),
               [weak = std::weak_ptr{zygote}](const std::string& error) {
@@ -98,8 +99,7 @@ asio::awaitable<void> Zygote::run(std::shared_ptr<wire::Channel> channel, std::w
     late = first.index() == 1;
   }
   if (!os::has_ended(pidfd.get())) (void)os::signal(pidfd, SIGKILL);
-  while (!os::has_ended(pidfd.get()))
-    co_await exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple);
+  while (!os::has_ended(pidfd.get())) co_await exit.async_wait(asio::posix::descriptor_base::wait_read, wire::kTuple);
   const auto status = os::try_reap(pidfd);
   children.erase(pid);
   if (const auto alive = zygote.lock()) {
@@ -157,7 +157,7 @@ Result<void> Zygote::on_frame(const FrameView& frame, std::vector<os::UniqueFd> 
       if (!failure) return failure.error();
       state_ = State::failed;
       error_ = failure->detail;
-      channel_->close();  // at which it exits, if it has not
+      channel_->close();                     // at which it exits, if it has not
       return boost::system::in_place_value;  // told when it has exited
     }
     case Op::forked: {

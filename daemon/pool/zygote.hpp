@@ -45,8 +45,8 @@ class ZygoteUser {
   virtual void on_exited(const Exited& exited) = 0;
 };
 
-/// One generation of a runtime: the program that loaded the modules and forks a worker each time it is asked. It ends when the
-/// last reference to it goes, and its workers with it.
+/// One generation of a runtime: the program that loaded the modules and forks a worker each time it is asked. It ends
+/// when the last reference to it goes, and its workers with it.
 class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygote> {
  public:
   enum class State : std::uint8_t { starting, ready, failed };
@@ -70,7 +70,8 @@ class Zygote : public wire::FrameSink, public std::enable_shared_from_this<Zygot
   std::optional<std::uint32_t> find_function(const std::string& name);
   std::uint32_t listed_functions() const { return static_cast<std::uint32_t>(ready_.functions.size()); }
 
-  /// Asks for a worker; `user` hears of it until forget(). `fds` are up to three as its stdio, then the setup if the request says that there is one.
+  /// Asks for a worker; `user` hears of it until forget(). `fds` are up to three as its stdio, then the setup if the
+  /// request says that there is one.
   Result<void> fork(const Fork& request, std::span<const int> fds, ZygoteUser& user);
   /// Tells nobody any more what becomes of the workers of `user`.
   void forget(ZygoteUser& user);

@@ -39,11 +39,12 @@ void intrusive_ptr_add_ref(const Block* block);
 void intrusive_ptr_release(const Block* block);
 using BlockPtr = boost::intrusive_ptr<const Block>;
 
-/// The items of one `apply`, `map` or `input` frame as they arrived, one allocation with its bytes behind it. Immutable;
-/// freed when the last range of it is gone. Not thread-safe: the supervisor has one thread.
+/// The items of one `apply`, `map` or `input` frame as they arrived, one allocation with its bytes behind it.
+/// Immutable; freed when the last range of it is gone. Not thread-safe: the supervisor has one thread.
 class Block {
  public:
-  /// Copies `body`, which check_items() has passed. `first` is the index in the job of the first item, `arrived` the turn's time.
+  /// Copies `body`, which check_items() has passed. `first` is the index in the job of the first item, `arrived` the
+  /// turn's time.
   static BlockPtr make(std::uint8_t flags, Encoding encoding, std::uint32_t first, std::uint32_t count,
                        std::span<const std::byte> body, TimePoint arrived = {});
   /// The block of one item that came alone, as `apply` sends it.
@@ -93,9 +94,9 @@ class Block {
 /// Consecutive items of one block that share their history.
 struct Range {
   BlockPtr block;
-  std::uint32_t index = 0;     ///< Of the first item, in the job.
+  std::uint32_t index = 0;  ///< Of the first item, in the job.
   std::uint32_t count = 0;
-  std::uint32_t offset = 0;    ///< In a packed body: where the first item's bytes begin.
+  std::uint32_t offset = 0;  ///< In a packed body: where the first item's bytes begin.
   // Runs that came before the next one, by how they ended; each at most kMaxRetries.
   std::uint32_t attempt : 11 = 0;        ///< In an error of the task's own.
   std::uint32_t deaths : 10 = 0;         ///< With the worker, but for:
@@ -108,8 +109,8 @@ struct Range {
   Range take_front(std::uint32_t most, std::size_t max_bytes);
   /// Drops the first `items` items.
   void drop_front(std::uint32_t items);
-  /// The bytes of this range as a body has them: a table (or nothing), and what follows it. References into an array are
-  /// computed into `scratch`.
+  /// The bytes of this range as a body has them: a table (or nothing), and what follows it. References into an array
+  /// are computed into `scratch`.
   std::pair<std::span<const std::byte>, std::span<const std::byte>> body(ArenaRef& scratch) const;
   /// The count that goes into a frame: items, or the elements of a single array.
   std::uint32_t frame_count() const { return block->is_single() ? block->elements() : count; }

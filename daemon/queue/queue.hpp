@@ -58,11 +58,12 @@ class UidTurn {
 };
 
 /// The waiting work of one pool. Strict priorities; inside a priority the next turn goes to the user who has had the
-/// least worker time, and of his sessions to the one that has had the least. Decides nothing about workers. All costs are
-/// logarithmic in the number of users and sessions with ready work, and independent of the number of jobs.
+/// least worker time, and of his sessions to the one that has had the least. Decides nothing about workers. All costs
+/// are logarithmic in the number of users and sessions with ready work, and independent of the number of jobs.
 class Queue {
  public:
-  /// The place of a session in the order; made on first use and kept until forget_session(). Session 0 is for detached jobs.
+  /// The place of a session in the order; made on first use and kept until forget_session(). Session 0 is for detached
+  /// jobs.
   SessionTurn& turn_of(std::uint32_t uid, std::uint32_t session, int priority);
   /// Ends a session's places. Its jobs are gone or have been moved by then.
   void forget_session(std::uint32_t uid, std::uint32_t session);
@@ -101,7 +102,8 @@ class Queue {
   static void move(Job& job, SessionTurn& turn);
 
   std::uint64_t waiting() const { return waiting_; }
-  /// When the task arrived that has waited longest, of sessions that are not paused; nothing if none waits. Looks at each such session.
+  /// When the task arrived that has waited longest, of sessions that are not paused; nothing if none waits. Looks at
+  /// each such session.
   std::optional<TimePoint> oldest() const;
   std::uint64_t running() const { return running_; }
 

@@ -10,19 +10,19 @@ namespace taskpool::queue {
 /// journal is a listener to them.
 struct Transition {
   enum class Kind : std::uint8_t {
-    accepted,      ///< The job exists; no items yet.
-    input,         ///< `range` came and waits.
-    refused,       ///< `range.count` items came that never wait: they have failed.
-    input_ended,   ///< No more items will come.
-    started,       ///< The first `range.count` waiting items went to a worker.
-    returned,      ///< `range` came back unclaimed, or its worker died before it ran; waits at the front.
-    delayed,       ///< `range` is to be repeated later.
-    resumed,       ///< `range` is due; waits at the front.
-    succeeded,     ///< `range.count` running items have results.
-    failed,        ///< `range.count` running items failed for good.
-    cancelled,     ///< `range.count` waiting, delayed or running items will never run to their end; see `from`.
-    stopped,       ///< Somebody cancelled the job: nothing of it starts any more.
-    ended,         ///< The last item has its outcome.
+    accepted,     ///< The job exists; no items yet.
+    input,        ///< `range` came and waits.
+    refused,      ///< `range.count` items came that never wait: they have failed.
+    input_ended,  ///< No more items will come.
+    started,      ///< The first `range.count` waiting items went to a worker.
+    returned,     ///< `range` came back unclaimed, or its worker died before it ran; waits at the front.
+    delayed,      ///< `range` is to be repeated later.
+    resumed,      ///< `range` is due; waits at the front.
+    succeeded,    ///< `range.count` running items have results.
+    failed,       ///< `range.count` running items failed for good.
+    cancelled,    ///< `range.count` waiting, delayed or running items will never run to their end; see `from`.
+    stopped,      ///< Somebody cancelled the job: nothing of it starts any more.
+    ended,        ///< The last item has its outcome.
   };
   enum class From : std::uint8_t { none, waiting, running, delayed };
 

@@ -61,7 +61,8 @@ CommandGuard::CommandGuard(CommandGuard&& other) noexcept
 CommandGuard::~CommandGuard() {
   alive_.reset();
   if (pid_ > 0)
-    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
   if (page_ != nullptr) ::munmap(page_, sizeof(GuardPage));
 }
 

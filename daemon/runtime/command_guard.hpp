@@ -19,9 +19,9 @@ struct GuardPage {
   std::atomic<int> start_step{0};
 };
 
-/// A process that outlives its worker by a moment: when the worker is gone, however it went, the guard kills the process
-/// group of the command that was running. A parent-death signal would reach the command alone, not what it started.
-/// It sleeps in one read() all its life, and ends with the worker.
+/// A process that outlives its worker by a moment: when the worker is gone, however it went, the guard kills the
+/// process group of the command that was running. A parent-death signal would reach the command alone, not what it
+/// started. It sleeps in one read() all its life, and ends with the worker.
 class CommandGuard {
  public:
   /// Forks the guard. The calling process must have one thread.

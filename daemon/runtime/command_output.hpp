@@ -25,8 +25,8 @@ class BoundedOutput {
   std::size_t head_bound_;
   std::size_t tail_bound_;
   std::string head_;
-  std::string tail_;             ///< A ring once it is full.
-  std::size_t tail_begin_ = 0;   ///< Where the oldest byte of a full ring is.
+  std::string tail_;            ///< A ring once it is full.
+  std::size_t tail_begin_ = 0;  ///< Where the oldest byte of a full ring is.
   std::uint64_t total_ = 0;
 };
 

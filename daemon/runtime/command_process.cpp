@@ -27,7 +27,8 @@ std::uint64_t to_us(const timeval& time) {
   return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(time.tv_usec);
 }
 
-/// A file that output is appended to. It gives up at its first error, which it keeps: a full disk must not cost the task.
+/// A file that output is appended to. It gives up at its first error, which it keeps: a full disk must not cost the
+/// task.
 class KeptOutput {
  public:
   explicit KeptOutput(std::string path) : path_{std::move(path)} {
@@ -137,7 +138,8 @@ class RunningCommand {
     page_.group = 0;
     int status = 0;
     rusage usage{};
-    while (::wait4(pid_, &status, 0, &usage) < 0 && errno == EINTR) {}
+    while (::wait4(pid_, &status, 0, &usage) < 0 && errno == EINTR) {
+    }
     pidfd_.reset();
     outcome_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     outcome_.exit_code = WIFSIGNALED(status) ? 128 + outcome_.signal : WEXITSTATUS(status);

@@ -184,8 +184,8 @@ Cloned clone_child(ChildPlan& plan) {
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);  // no handler of ours may run in the child
   int pidfd = -1;
-  const pid_t pid = ::clone(&child_main, stack.data() + stack.size(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
-                            &plan, &pidfd);
+  const pid_t pid =
+      ::clone(&child_main, stack.data() + stack.size(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan, &pidfd);
   const int number = errno;
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return {pid, os::UniqueFd{pid > 0 ? pidfd : -1}, number};
@@ -223,7 +223,8 @@ Result<StartedCommand> start_command(const CommandSpec& spec, CommandGuard& guar
   auto child = clone_child(plan);
   if (child.pid < 0) return errno_error("clone", child.error);
   if (page.start_errno != 0) {
-    while (::waitpid(child.pid, nullptr, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(child.pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
     return start_error(spec, page);
   }
   return StartedCommand{child.pid, std::move(child.pidfd), std::move(out->read), std::move(err->read)};

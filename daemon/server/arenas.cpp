@@ -41,7 +41,8 @@ Result<std::uint32_t> Arenas::grow(Session& session, Arena& arena, std::uint64_t
   if (bytes > left || arena.segments.size() >= kMaxSegments)
     return fail(Errc::out_of_space, fmt::format("arena_bytes: the session has {} of {} bytes, and {} more do not fit",
                                                 session.total_bytes, config_.arena_bytes, bytes));
-  const auto size = std::min(std::max(std::bit_ceil(bytes), kSmallestSegment), std::max(left & ~std::uint64_t{4095}, bytes));
+  const auto size =
+      std::min(std::max(std::bit_ceil(bytes), kSmallestSegment), std::max(left & ~std::uint64_t{4095}, bytes));
   auto memory = os::SharedMemory::create(name, size);
   if (!memory) return memory.error();
   arena.segments.push_back(std::move(*memory));

@@ -15,8 +15,8 @@
 
 namespace taskpool::server {
 
-/// The shared memory of all sessions: for each an up arena, whose space the client hands out, and a down arena, whose space is handed
-/// out here. Session 0 is the daemon's own, for detached tasks; of that both are handed out here.
+/// The shared memory of all sessions: for each an up arena, whose space the client hands out, and a down arena, whose
+/// space is handed out here. Session 0 is the daemon's own, for detached tasks; of that both are handed out here.
 class Arenas : public pool::ArenaSource {
  public:
   Arenas(const Config& config, Metrics& metrics) : config_{config}, metrics_{metrics} { add(0, 0, {}); }

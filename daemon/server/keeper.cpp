@@ -98,8 +98,7 @@ Result<void> Keeper::replay(const queue::Job& job, wire::Channel& to, std::uint6
                             std::uint64_t index, const std::function<void(std::span<const std::string>)>& hold) {
   auto& record = *find(job);
   record.collected = true;
-  if (record.overflowed)
-    return fail(Errc::limit_reached, "kept_result_bytes: the results were too many to be kept");
+  if (record.overflowed) return fail(Errc::limit_reached, "kept_result_bytes: the results were too many to be kept");
   for (const auto& piece : record.pieces) {
     auto prefix = piece.form;
     prefix.request = request;
@@ -164,7 +163,8 @@ void Keeper::expire(queue::Job& job) {
 }
 
 void Keeper::trim() {
-  while (!ended_.empty() && (bytes_ > limit() || ended_.size() > config_.kept_results)) expire(*jobs_.find(ended_.front()));
+  while (!ended_.empty() && (bytes_ > limit() || ended_.size() > config_.kept_results))
+    expire(*jobs_.find(ended_.front()));
   metrics_.results_kept = ended_.size();
   metrics_.results_kept_bytes = bytes_;
 }

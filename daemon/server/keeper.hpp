@@ -20,8 +20,8 @@
 
 namespace taskpool::server {
 
-/// Keeps the results of detached jobs, and of those with an idempotency key, until they are fetched, too old, too many or too
-/// large. It is their listener; a session that waits for such a job gets all of it at its end.
+/// Keeps the results of detached jobs, and of those with an idempotency key, until they are fetched, too old, too many
+/// or too large. It is their listener; a session that waits for such a job gets all of it at its end.
 class Keeper : public queue::Listener {
  public:
   Keeper(wire::Turn& turn, const Config& config, Metrics& metrics, queue::JobTable& jobs, Arenas& arenas);
@@ -37,8 +37,8 @@ class Keeper : public queue::Listener {
   bool keeps(const queue::Job& job) const;
   /// The first error of a job that failed.
   const ErrorHead* error_of(const queue::Job& job) const;
-  /// Sends a finished job's outcomes from item `index` on, as the replies to `request`. `session` is whose arena takes large
-  /// ones; `hold` is told which objects results name before they are sent. Error: `out_of_space`.
+  /// Sends a finished job's outcomes from item `index` on, as the replies to `request`. `session` is whose arena takes
+  /// large ones; `hold` is told which objects results name before they are sent. Error: `out_of_space`.
   Result<void> replay(const queue::Job& job, wire::Channel& to, std::uint64_t request, std::uint32_t session,
                       std::uint64_t index, const std::function<void(std::span<const std::string>)>& hold);
   /// Forgets a finished job; it is gone when this returns.

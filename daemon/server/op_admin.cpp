@@ -76,12 +76,13 @@ Result<void> Session::drain(const FrameView& frame) {
   const auto drain = decode<Drain>(frame.head);
   if (!drain) return drain.error();
   audit(frame.prefix.op, {});
-  core_.admin.drain(std::chrono::milliseconds{drain->timeout_ms}, [to = later(), request = frame.prefix.request](bool drained) {
-    to([&](Session& session) {
-      if (drained) return session.reply(request, nlohmann::json::object());
-      session.reply_error(request, fail(Errc::timed_out, "timeout_ms: there is still work"));
-    });
-  });
+  core_.admin.drain(std::chrono::milliseconds{drain->timeout_ms},
+                    [to = later(), request = frame.prefix.request](bool drained) {
+                      to([&](Session& session) {
+                        if (drained) return session.reply(request, nlohmann::json::object());
+                        session.reply_error(request, fail(Errc::timed_out, "timeout_ms: there is still work"));
+                      });
+                    });
   return boost::system::in_place_value;
 }
 

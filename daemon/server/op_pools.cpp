@@ -4,7 +4,8 @@
 #include "daemon/server/session.hpp"
 #include "proto/codec.hpp"
 
-/// Requests about pools: `pools`, `workers`, `functions`, `pool_open`, `pool_close`, `pool_resize`, `pool_pause`, `pool_resume`.
+/// Requests about pools: `pools`, `workers`, `functions`, `pool_open`, `pool_close`, `pool_resize`, `pool_pause`,
+/// `pool_resume`.
 namespace taskpool::server {
 
 namespace {

@@ -123,14 +123,14 @@ Result<void> Session::failures(const FrameView& frame) {
   const auto& last = core_.failures.last();
   for (auto failure = last.rbegin(); failure != last.rend() && rows.size() < wanted->limit; ++failure) {
     if (failure->uid != who_.uid && !all) continue;
-    rows.push_back({{"task", failure->task},
-                    {"index", failure->index},
-                    {"function", failure->function},
-                    {"pool", failure->pool},
-                    {"code", name(failure->code)},
-                    {"detail", failure->detail},
-                    {"ended_ms_ago",
-                     std::chrono::duration_cast<std::chrono::milliseconds>(now - failure->ended).count()}});
+    rows.push_back(
+        {{"task", failure->task},
+         {"index", failure->index},
+         {"function", failure->function},
+         {"pool", failure->pool},
+         {"code", name(failure->code)},
+         {"detail", failure->detail},
+         {"ended_ms_ago", std::chrono::duration_cast<std::chrono::milliseconds>(now - failure->ended).count()}});
   }
   reply(frame.prefix.request, {{"failures", std::move(rows)}, {"total", core_.failures.total()}});
   return boost::system::in_place_value;

@@ -56,11 +56,13 @@ struct SeriesValues {
 
 /// What series() may take as text at most: told without making it.
 std::size_t most_series_bytes(const Snapshot& snapshot) {
-  constexpr std::size_t kLines = PoolMetrics::kOutcomes + static_cast<std::size_t>(WorkerActivity::count_) + kSeries.size();  // of a pool
+  constexpr std::size_t kLines =
+      PoolMetrics::kOutcomes + static_cast<std::size_t>(WorkerActivity::count_) + kSeries.size();  // of a pool
   constexpr std::size_t kLineBytes = 80;        // beside the pool's name: labels, a number of twenty digits
   constexpr std::size_t kHistogramBytes = 500;  // twenty digits for each class, if it must be
   std::size_t bytes = snapshot.sessions.size() * kLineBytes;
-  for (const auto& pool : snapshot.pools) bytes += kLines * (kLineBytes + dump_json(pool.name).size()) + 2 * kHistogramBytes;
+  for (const auto& pool : snapshot.pools)
+    bytes += kLines * (kLineBytes + dump_json(pool.name).size()) + 2 * kHistogramBytes;
   return bytes;
 }
 
@@ -72,8 +74,8 @@ Json series(const Snapshot& snapshot) {
     Json labels = Json::array();
     for (const auto label : info.labels)
       if (!label.empty()) labels.push_back(label);
-    Json row{{"name", info.name}, {"unit", info.unit}, {"kind", name(info.kind)}, {"help", info.help}, {"labels", std::move(labels)},
-             {"values", std::move(lines.values)}};
+    Json row{{"name", info.name}, {"unit", info.unit},           {"kind", name(info.kind)},
+             {"help", info.help}, {"labels", std::move(labels)}, {"values", std::move(lines.values)}};
     if (info.kind == SeriesKind::histogram) {
       auto& bounds = row["bounds"] = Json::array();
       for (const auto& bound : DurationHistogram::kBounds) bounds.push_back(static_cast<double>(bound.ns) / 1e9);
@@ -163,9 +165,12 @@ Json pool_row(const Core&, pool::Pool& pool) {
   std::uint32_t idle = 0;
   std::uint32_t starting = pool.starting();
   for (const auto& worker : pool.workers()) {
-    if (worker->state == pool::WorkerState::starting) ++starting;
-    else if (worker->is_idle()) ++idle;
-    else ++busy;
+    if (worker->state == pool::WorkerState::starting)
+      ++starting;
+    else if (worker->is_idle())
+      ++idle;
+    else
+      ++busy;
   }
   Json row{{"pool", pool.name()},
            {"runtime", pool.config().runtime},

@@ -18,7 +18,8 @@ namespace {
 constexpr std::chrono::milliseconds kPauseAfterFailure{100};
 /// Connections beyond max_sessions that the admin socket takes, so that somebody can look what the others do.
 constexpr std::size_t kAdminReserve = 16;
-/// Failures that follow each other within this are logged once: each client that leaves makes room for one more, and no other.
+/// Failures that follow each other within this are logged once: each client that leaves makes room for one more, and no
+/// other.
 constexpr std::chrono::seconds kSameEpisode{10};
 
 /// Tells a client why it is not served; it is disconnected next. A new socket has room for that.

@@ -150,7 +150,8 @@ Result<void> Session::greet(const FrameView& frame) {
   const auto hello = decode<Hello>(frame.head);
   if (!hello) return hello.error();
   if (hello->version != kProtocolVersion)
-    return fail(Errc::unsupported_version, fmt::format("version {}: this daemon speaks {}", hello->version, kProtocolVersion));
+    return fail(Errc::unsupported_version,
+                fmt::format("version {}: this daemon speaks {}", hello->version, kProtocolVersion));
   if (!hello->worker_token.empty()) {
     auto [pool, worker] = core_.pools.find_worker(hello->worker_token);
     if (worker) {

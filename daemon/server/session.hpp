@@ -29,8 +29,8 @@ struct Binding {
   std::optional<Error> error;
 };
 
-/// One connection of a client: its requests, its jobs, and what its death releases. session.cpp: the connection and what it is told
-/// of its jobs; submit.cpp: how jobs come to be; op_*.cpp: the other requests.
+/// One connection of a client: its requests, its jobs, and what its death releases. session.cpp: the connection and
+/// what it is told of its jobs; submit.cpp: how jobs come to be; op_*.cpp: the other requests.
 class Session : public wire::FrameSink, public queue::Listener, public store::Client {
  public:
   /// `owner`: a pidfd of the process that connected, or empty.
@@ -203,9 +203,9 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
     queue::JobId id;
     std::optional<Encoding> encoding{};  ///< Of its first items, and so of all.
   };
-  std::unordered_map<std::uint64_t, OpenMap> open_maps_;  ///< By request.
-  std::vector<std::uint32_t> segments_;  ///< Whose descriptors the client has.
-  bool takes_refs_ = false;              ///< The client knows `release_refs`.
+  std::unordered_map<std::uint64_t, OpenMap> open_maps_;               ///< By request.
+  std::vector<std::uint32_t> segments_;                                ///< Whose descriptors the client has.
+  bool takes_refs_ = false;                                            ///< The client knows `release_refs`.
   std::unordered_multimap<std::string, store::Store::Pin> held_refs_;  ///< What results that it has name, by id.
   // A client inside a task
   std::shared_ptr<pool::Pool> parent_pool_;

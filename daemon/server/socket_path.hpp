@@ -11,8 +11,8 @@
 
 namespace taskpool::server {
 
-/// A listening Unix socket and the lock that proves that this daemon, and no other, serves its path. Both end with it: the path is
-/// removed, unless the service manager owns it.
+/// A listening Unix socket and the lock that proves that this daemon, and no other, serves its path. Both end with it:
+/// the path is removed, unless the service manager owns it.
 class SocketPath {
  public:
   /// Listens on `path`. A stale socket, left by a daemon that was killed, is removed once the lock beside it was taken
@@ -20,8 +20,8 @@ class SocketPath {
   /// a socket). Errors call it `key`: "socket", "admin_socket", "metrics_listen".
   static Result<SocketPath> listen(std::string_view key, const std::string& path, mode_t mode,
                                    const std::string& group);
-  /// Serves a socket that the service manager listens on. Its path, mode and group stay as they are, also at the end: clients that come
-  /// then wait for the next daemon. Errors: `already_running`; `system`.
+  /// Serves a socket that the service manager listens on. Its path, mode and group stay as they are, also at the end:
+  /// clients that come then wait for the next daemon. Errors: `already_running`; `system`.
   static Result<SocketPath> adopt(os::PassedSocket passed);
 
   SocketPath(SocketPath&&) = default;

@@ -227,7 +227,7 @@ bool Session::join(const Binding& binding, std::uint64_t request) {
 
 bool Session::answer(queue::Job& ended, std::uint64_t request, std::uint64_t index) {
   if (const auto sent = core_.keeper.replay(ended, channel_, request, number_, index,
-                                                [this](std::span<const std::string> refs) { hold_refs(refs); });
+                                            [this](std::span<const std::string> refs) { hold_refs(refs); });
       !sent) {
     reply_error(request, sent.error());
     return false;

@@ -8,8 +8,8 @@
 
 namespace taskpool::server {
 
-/// 128 random bits as hexadecimal text: a secret that nobody can guess. getrandom(2) cannot fail for so few bytes once the
-/// kernel has started.
+/// 128 random bits as hexadecimal text: a secret that nobody can guess. getrandom(2) cannot fail for so few bytes once
+/// the kernel has started.
 inline std::string make_token() {
   std::uint64_t bits[2] = {};
   while (::getrandom(bits, sizeof bits, 0) != static_cast<ssize_t>(sizeof bits)) {

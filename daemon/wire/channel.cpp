@@ -21,9 +21,7 @@ constexpr int kReadsPerWake = 4;
 
 Channel::Channel(Turn& turn, os::UniqueFd socket) : turn_{turn}, socket_{turn.io(), socket.release()} {}
 
-Channel::~Channel() {
-  turn_.forget(*this);
-}
+Channel::~Channel() { turn_.forget(*this); }
 
 boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
   while (!closed_) {
@@ -61,8 +59,8 @@ asio::awaitable<void> Channel::wait_resumed() {
   using namespace asio::experimental::awaitable_operators;
   if (!resumed_) resumed_ = std::make_unique<asio::steady_timer>(turn_.io());
   resumed_->expires_at(asio::steady_timer::time_point::max());
-  const auto first = co_await (resumed_->async_wait(kTuple) ||
-                               socket_.async_wait(asio::posix::descriptor_base::wait_error, kTuple));
+  const auto first =
+      co_await (resumed_->async_wait(kTuple) || socket_.async_wait(asio::posix::descriptor_base::wait_error, kTuple));
   if (const auto* gone = std::get_if<1>(&first); gone != nullptr && !std::get<0>(*gone)) hung_up_ = true;
 }
 

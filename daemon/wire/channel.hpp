@@ -29,8 +29,8 @@ class FrameSink {
   virtual void on_batch() {}
 };
 
-/// Frames over one stream socket. Reads batches, queues what is written, and sends it at the end of the turn. Knows nothing of
-/// what the frames mean.
+/// Frames over one stream socket. Reads batches, queues what is written, and sends it at the end of the turn. Knows
+/// nothing of what the frames mean.
 class Channel {
  public:
   Channel(Turn& turn, os::UniqueFd socket);
@@ -38,8 +38,8 @@ class Channel {
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
-  /// Reads until the peer closes, close() is called, or something is wrong, which is returned. Waits without a limit: for an
-  /// idle peer that is right. A peer that ends in the middle of a frame is `bad_message`.
+  /// Reads until the peer closes, close() is called, or something is wrong, which is returned. Waits without a limit:
+  /// for an idle peer that is right. A peer that ends in the middle of a frame is `bad_message`.
   boost::asio::awaitable<Result<void>> read(FrameSink& sink);
 
   /// Handles what the peer had sent before it died, without waiting.
@@ -57,7 +57,8 @@ class Channel {
   void flush();
   /// Bytes queued and not taken by the socket.
   std::size_t queued() const { return out_.size(); }
-  /// A peer that has left more than `bytes` unread is not heard until it reads: nobody can make us keep more. Default: no limit.
+  /// A peer that has left more than `bytes` unread is not heard until it reads: nobody can make us keep more. Default:
+  /// no limit.
   void limit_unsent(std::size_t bytes) { most_unsent_ = bytes; }
   /// While paused nothing more is read, but for what is left of a peer who is gone; handled is what had been read.
   void pause(bool is_paused);
@@ -98,7 +99,7 @@ class Channel {
   bool closed_ = false;
   bool end_seen_ = false;
   bool paused_ = false;
-  bool hung_up_ = false;  ///< The peer is gone; what it sent may be there.
+  bool hung_up_ = false;                                ///< The peer is gone; what it sent may be there.
   std::unique_ptr<boost::asio::steady_timer> resumed_;  ///< Cancelled when the pause ends.
   bool close_when_empty_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

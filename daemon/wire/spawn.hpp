@@ -16,8 +16,8 @@ using boost::system::error_code;
 /// The way every asynchronous operation is awaited: its error code is data.
 inline constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
-/// Starts a coroutine of its own. `ended` hears how it ended: the text of an exception, or "". It is the only place where an
-/// exception of a coroutine goes.
+/// Starts a coroutine of its own. `ended` hears how it ended: the text of an exception, or "". It is the only place
+/// where an exception of a coroutine goes.
 template <class Executor, class Ended>
 void spawn(Executor&& executor, asio::awaitable<void> coroutine, Ended ended) {
   asio::co_spawn(executor, std::move(coroutine), [ended = std::move(ended)](std::exception_ptr failure) {

@@ -12,8 +12,8 @@ namespace taskpool::wire {
 
 class Channel;
 
-/// One round of the event loop: everything that is ready is read and handled first; then, once, work is given out and what was
-/// written is sent. A wake-up of a peer costs far more than a frame, so each peer gets at most one a turn.
+/// One round of the event loop: everything that is ready is read and handled first; then, once, work is given out and
+/// what was written is sent. A wake-up of a peer costs far more than a frame, so each peer gets at most one a turn.
 class Turn {
  public:
   explicit Turn(boost::asio::io_context& io) : io_{io} {}
@@ -27,8 +27,8 @@ class Turn {
   /// Gives out work: set once by the app.
   std::function<void()> on_end;
 
-  /// Memory for what is read or written just now. Channels give it back when they have nothing under way, so that thousands of idle
-  /// peers hold none.
+  /// Memory for what is read or written just now. Channels give it back when they have nothing under way, so that
+  /// thousands of idle peers hold none.
   ByteBuffer borrow();
   void give_back(ByteBuffer memory);
 

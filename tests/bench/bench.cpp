@@ -87,13 +87,15 @@ void Report::add(const Row& row) {
   if (json_) {
     nlohmann::ordered_json json{{"figure", row.figure}, {"value", row.value}, {"unit", row.unit}};
     json["reference"] = row.reference.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(row.reference);
-    json["reference_value"] = row.reference.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(row.reference_value);
+    json["reference_value"] =
+        row.reference.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(row.reference_value);
     json["goal"] = to_text(row.goal);
     json["met"] = met;
     fmt::print("{}\n", json.dump());
   } else {
     if (!header_printed_)
-      fmt::print("{:<24} {:>11} {:<8} {:>11}  {:<28} {:<19} {}\n", "figure", "value", "unit", "reference", "", "goal", "met");
+      fmt::print("{:<24} {:>11} {:<8} {:>11}  {:<28} {:<19} {}\n", "figure", "value", "unit", "reference", "", "goal",
+                 "met");
     header_printed_ = true;
     const auto reference = row.reference.empty() ? std::string{"-"} : number(row.reference_value);
     fmt::print("{:<24} {:>11} {:<8} {:>11}  {:<28} {:<19} {}\n", row.figure, number(row.value), row.unit, reference,

@@ -51,7 +51,8 @@ Client Daemon::connect() const {
     if (client) return std::move(*client);
     pollfd ended{child_.pidfd.get(), POLLIN, 0};
     if (::poll(&ended, 1, 0) != 0) throw std::runtime_error("taskpoold ended at its start");
-    if (Clock::now() - begun > kPatience) throw std::runtime_error("taskpoold does not answer: " + client.error().detail);
+    if (Clock::now() - begun > kPatience)
+      throw std::runtime_error("taskpoold does not answer: " + client.error().detail);
     std::this_thread::sleep_for(std::chrono::microseconds{200});
   }
 }

@@ -14,12 +14,12 @@ namespace taskpool::bench {
 struct DaemonOptions {
   unsigned workers = 2;
   bool commands = false;  ///< Also a pool of two workers that runs programs.
-  std::string extra{};  ///< Further lines at the top of the configuration.
-  std::string pools{};  ///< And at its end.
+  std::string extra{};    ///< Further lines at the top of the configuration.
+  std::string pools{};    ///< And at its end.
 };
 
-/// A supervisor of this build with a socket of its own, the demo module and the bench's; stopped by the destructor. It and
-/// its children run where this process does.
+/// A supervisor of this build with a socket of its own, the demo module and the bench's; stopped by the destructor. It
+/// and its children run where this process does.
 class Daemon {
  public:
   explicit Daemon(const DaemonOptions& options = {});

@@ -80,7 +80,8 @@ void apply_free(Report& report) {
     ours_p99.push_back(percentile(times, 0.99));
   }
   report.add({"apply_free_p50", median(ours_p50), "us", "blocking relay", median(relay_p50), at_most_times(0.7)});
-  report.add({"apply_free_p99", median(ours_p99), "us", "multiprocessing Pool.apply", median(pool_p99), at_most_times(0.2)});
+  report.add(
+      {"apply_free_p99", median(ours_p99), "us", "multiprocessing Pool.apply", median(pool_p99), at_most_times(0.2)});
 }
 
 void apply_async(Report& report) {
@@ -105,7 +106,8 @@ void apply_async(Report& report) {
   report.add({"apply_async_stretch", value, "tasks/s", "bare epoll relay", median(relay), at_least_times(0.25)});
   report.add({"apply_async_pool", value, "tasks/s", "multiprocessing apply_async", median(pool), at_least_times(10)});
   if (!beanstalkd.empty())
-    report.add({"apply_async_beanstalkd", value, "tasks/s", "beanstalkd end to end", median(beanstalkd), at_least_times(10)});
+    report.add(
+        {"apply_async_beanstalkd", value, "tasks/s", "beanstalkd end to end", median(beanstalkd), at_least_times(10)});
 }
 
 }  // namespace taskpool::bench

@@ -49,8 +49,8 @@ void map_json(Report& report) {
   MapOptions options;
   options.force_json = true;
   square_map(client.pool(), inputs, options);
-  const auto [ours, pool] = measure_in_turns([&] { return square_map(client.pool(), inputs, options); },
-                                             [] { return pool_map(kItems); });
+  const auto [ours, pool] =
+      measure_in_turns([&] { return square_map(client.pool(), inputs, options); }, [] { return pool_map(kItems); });
   report.add({"map_json", ours, "items/s", "multiprocessing Pool.map", pool, at_least(5'000'000)});
 }
 
@@ -64,7 +64,8 @@ void map_uneven(Report& report) {
   // One item, early enough not to be the tail by itself, is as long as a hundred others.
   std::vector<std::uint64_t> inputs(kUneven, kShortUs);
   inputs[kUneven / 2] = 100 * kShortUs;
-  const double ideal = static_cast<double>(std::accumulate(inputs.begin(), inputs.end(), std::uint64_t{0})) / 1e6 / kWorkers;
+  const double ideal =
+      static_cast<double>(std::accumulate(inputs.begin(), inputs.end(), std::uint64_t{0})) / 1e6 / kWorkers;
   const double ours = measure([&] {
     const auto begun = Clock::now();
     need(client.pool().map<int>("bench_spin", inputs));

@@ -8,8 +8,8 @@
 namespace taskpool::bench {
 namespace {
 
-/// Bytes per second: an argument of that size through half a round trip of an echo. The argument is copied into the arena
-/// by the library, and again by the worker into the result, which is read where it lies.
+/// Bytes per second: an argument of that size through half a round trip of an echo. The argument is copied into the
+/// arena by the library, and again by the worker into the result, which is read where it lies.
 double echo_rate(const PreparedCall& call, const Bytes& argument) {
   const auto begun = Clock::now();
   const auto result = need(call.apply(argument));

@@ -44,8 +44,9 @@ class RawSession {
   double submit(std::size_t tasks) {
     const std::array<std::byte, kBodyBytes> body{};
     for (std::size_t i = 0; i < tasks; ++i)
-      append_frame(out_, {.op = Op::apply, .encoding = Encoding::bytes, .target = kCall, .count = 1, .request = ++last_},
-                   {}, body);
+      append_frame(out_,
+                   {.op = Op::apply, .encoding = Encoding::bytes, .target = kCall, .count = 1, .request = ++last_}, {},
+                   body);
     append_frame(out_, {.op = Op::ping, .request = ++last_});
     const auto begun = Clock::now();
     send();

@@ -31,7 +31,8 @@ int spin(const taskpool_call* call, void*) {
     return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
   };
   const auto begun = now_ns();
-  while (now_ns() - begun < want) {}
+  while (now_ns() - begun < want) {
+  }
   return call->host->result(call, TASKPOOL_JSON, "0", 1) == 0 ? 0 : 1;
 }
 
@@ -48,7 +49,8 @@ constexpr taskpool_function function(const char* name, int (*call)(const taskpoo
   return {name, "(any) -> any", "For benchmarks.", call, nullptr, nullptr, 0, 0, {}};
 }
 
-constexpr taskpool_function kFunctions[] = {function("bench_noop", &noop), function("bench_spin", &spin), function("bench_hold", &hold)};
+constexpr taskpool_function kFunctions[] = {function("bench_noop", &noop), function("bench_spin", &spin),
+                                            function("bench_hold", &hold)};
 constexpr taskpool_module kModule{TASKPOOL_ABI_VERSION, 3, "bench", nullptr, kFunctions};
 
 }  // namespace

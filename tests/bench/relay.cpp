@@ -94,7 +94,8 @@ void supervisor_loop(int client, const std::vector<int>& workers) {
       const auto share = (messages + workers.size() - 1) / workers.size();
       for (std::size_t at = 0; at < messages; at += share) {
         const auto count = std::min(share, messages - at);
-        write_all(workers[turn++ % workers.size()], buffer.data() + at * kRelayMessageBytes, count * kRelayMessageBytes);
+        write_all(workers[turn++ % workers.size()], buffer.data() + at * kRelayMessageBytes,
+                  count * kRelayMessageBytes);
       }
     }
     if (!to_client.empty()) write_all(client, to_client.data(), to_client.size());

@@ -3,9 +3,9 @@
 #include <cstddef>
 #include <vector>
 
-/// The floor of everything that goes client -> supervisor -> worker and back: three processes that pass 64-byte messages
-/// on and do nothing else. The middle one is a bare epoll loop with 64 KB reads and one write per peer and turn; the
-/// others block.
+/// The floor of everything that goes client -> supervisor -> worker and back: three processes that pass 64-byte
+/// messages on and do nothing else. The middle one is a bare epoll loop with 64 KB reads and one write per peer and
+/// turn; the others block.
 namespace taskpool::bench {
 
 inline constexpr std::size_t kRelayMessageBytes = 64;

@@ -38,8 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size > kMaxFrameHeadBytes) return 0;
   try_all<Hello, Welcome, ErrorHead, Call, Done, Progress, Cancel, Wait, Fetch, Ps, Failures, PoolOpen, PoolName,
           PoolResize, Drain, Shutdown, ArenaOpen, ArenaSegment, LogRequest, Define, Attach, Detach, Report, WorkerReady,
-          WorkerFailed, Start, FunctionInfo, Ready, StartFailed, Fork, Forked, ForkFailed, Exited, ObjectOpen, ObjectOpened,
-          ObjectsRequest, LocksRequest, BufferOpen>(
-      {reinterpret_cast<const char*>(data), size});
+          WorkerFailed, Start, FunctionInfo, Ready, StartFailed, Fork, Forked, ForkFailed, Exited, ObjectOpen,
+          ObjectOpened, ObjectsRequest, LocksRequest, BufferOpen>({reinterpret_cast<const char*>(data), size});
   return 0;
 }

@@ -1,5 +1,5 @@
-/// The main() of a fuzz target without a fuzzer: runs it once on every file below the directories (or on the files) that
-/// its arguments name. What it finds wrong aborts.
+/// The main() of a fuzz target without a fuzzer: runs it once on every file below the directories (or on the files)
+/// that its arguments name. What it finds wrong aborts.
 
 #include <cstdint>
 #include <cstdio>

@@ -20,7 +20,8 @@ namespace {
 
 [[noreturn]] void write_until_killed(SharedSegment& segment, std::uint64_t number) {
   Writer writer = SharedSegment::take_over(segment.memory());
-  segment.board->finished.store(number, std::memory_order_release);  // readers see it only from here on, if it was redone
+  segment.board->finished.store(number,
+                                std::memory_order_release);  // readers see it only from here on, if it was redone
   for (;;) {
     perform(writer, ++number);
     segment.board->finished.store(number, std::memory_order_release);

@@ -91,7 +91,8 @@ std::string wait_interrupt(Context& context, const std::string& how) {
   }
   return context.cancelled() ? "interrupted" : "not interrupted";
 }
-/// On its first run, reads its argument over and over, for 20 s at most. Returns how many bytes were not like the first.
+/// On its first run, reads its argument over and over, for 20 s at most. Returns how many bytes were not like the
+/// first.
 std::uint64_t read_on(Context& context, std::span<const std::byte> bytes) {
   const auto end = Clock::now() + std::chrono::seconds{20};
   std::uint64_t odd = 0;

@@ -4,4 +4,4 @@
 #include <Python.h>
 
 /* Adds Lock, Semaphore, Signal and is_alive() to the extension. -1 with an exception. */
-int taskpool_add_sync(PyObject *module);
+int taskpool_add_sync(PyObject* module);

@@ -104,7 +104,8 @@ BOOST_AUTO_TEST_CASE(arrays_are_read_as_any_number) {
 BOOST_AUTO_TEST_CASE(a_body_can_be_any_of_it) {
   BOOST_TEST(decode_value<Body>(Body{Encoding::bytes, 1, Bytes(5)}).value().bytes().size() == 5u);
   BOOST_TEST(decode_value<Bytes>(Body{Encoding::bytes, 1, Bytes(5)}).value().size() == 5u);
-  BOOST_TEST(decode_value<int>(Body{Encoding::bytes, 1, Bytes(1)}).error().detail == "result: want JSON, got encoding bytes");
+  BOOST_TEST(decode_value<int>(Body{Encoding::bytes, 1, Bytes(1)}).error().detail ==
+             "result: want JSON, got encoding bytes");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

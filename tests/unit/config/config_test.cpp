@@ -253,10 +253,12 @@ BOOST_AUTO_TEST_CASE(metrics_are_for_this_host_alone) {
   }
   BOOST_TEST(parse_local_address("[::1]:65535")->port == 65535u);
   BOOST_TEST(parse_local_address("/run/taskpool/metrics")->path == "/run/taskpool/metrics");
-  for (const auto* const text : {"", "0.0.0.0:9464", "10.0.0.1:9464", "128.0.0.1:1", "[::]:9464", "::1:9464", "host:9464", "127.0.0.1",
-                                 "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:9464x", "127.1:9464", "metrics.sock"})
+  for (const auto* const text :
+       {"", "0.0.0.0:9464", "10.0.0.1:9464", "128.0.0.1:1", "[::]:9464", "::1:9464", "host:9464", "127.0.0.1",
+        "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:9464x", "127.1:9464", "metrics.sock"})
     BOOST_TEST(!parse_local_address(text), "was accepted: " << text);
-  BOOST_TEST(set_error("metrics_listen", "0.0.0.0:9464").starts_with("metrics_listen = \"0.0.0.0:9464\": want an address of this host's own"));
+  BOOST_TEST(set_error("metrics_listen", "0.0.0.0:9464")
+                 .starts_with("metrics_listen = \"0.0.0.0:9464\": want an address of this host's own"));
   BOOST_TEST(parse_config("metrics_listen = '127.0.0.1:9464'", "test.toml").value().metrics_listen == "127.0.0.1:9464");
 }
 

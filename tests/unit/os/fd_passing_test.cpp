@@ -163,7 +163,8 @@ BOOST_FIXTURE_TEST_CASE(the_kernel_says_who_the_peer_is, Pair) {
 BOOST_FIXTURE_TEST_CASE(the_end_of_the_peer_is_seen_although_a_child_keeps_its_socket, Pair) {
   const int listening = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  BOOST_REQUIRE(::bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)) == 0);  // a name of its own
+  BOOST_REQUIRE(::bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)) ==
+                0);  // a name of its own
   socklen_t size = sizeof address;
   BOOST_REQUIRE(::getsockname(listening, reinterpret_cast<sockaddr*>(&address), &size) == 0);
   BOOST_REQUIRE(::listen(listening, 1) == 0);

@@ -27,7 +27,8 @@ BOOST_AUTO_TEST_CASE(an_empty_head_is_an_object_without_fields) {
 }
 
 BOOST_AUTO_TEST_CASE(what_is_no_object_is_refused) {
-  for (const char* head : {"[]", "1", "null", "\"a\"", "{", "{}x", "{\"a\":}", "{\"a\":1,}", "{\"a\":\"\xff\"}", "{\"a\":1e999}"})
+  for (const char* head :
+       {"[]", "1", "null", "\"a\"", "{", "{}x", "{\"a\":}", "{\"a\":1,}", "{\"a\":\"\xff\"}", "{\"a\":1e999}"})
     BOOST_TEST(wrong(head, [](Fields&) {}) == "head: not a JSON object", head);
 }
 
@@ -37,8 +38,8 @@ BOOST_AUTO_TEST_CASE(integers_are_integers_in_their_range) {
   BOOST_TEST(wrong(R"({"n":100})", read) == "");
   BOOST_TEST(value == 100u);
   BOOST_TEST(wrong(R"({"n":101})", read) == "n: above 100");
-  for (const char* head : {R"({"n":-1})", R"({"n":3.0})", R"({"n":3.7})", R"({"n":"3"})", R"({"n":true})", R"({"n":null})",
-                           R"({"n":18446744073709551616})"})
+  for (const char* head : {R"({"n":-1})", R"({"n":3.0})", R"({"n":3.7})", R"({"n":"3"})", R"({"n":true})",
+                           R"({"n":null})", R"({"n":18446744073709551616})"})
     BOOST_TEST(wrong(head, read) == "n: want an integer >= 0", head);
   BOOST_TEST(value == 100u);
 
@@ -170,7 +171,9 @@ BOOST_AUTO_TEST_CASE(json_nested_too_deeply_is_refused_before_it_is_parsed) {
 }
 
 BOOST_AUTO_TEST_CASE(text_that_is_not_utf8_is_repaired_when_written) {
-  BOOST_TEST(dump_json(Json("a\xff" "b")) == "\"a\xef\xbf\xbd" "b\"");
+  BOOST_TEST(dump_json(Json("a\xff"
+                            "b")) == "\"a\xef\xbf\xbd"
+                                     "b\"");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -93,8 +93,8 @@ BOOST_AUTO_TEST_CASE(each_field_of_a_prefix_has_its_place) {
                                    .request = 0x3837363534333231,
                                    .head = 0x6261,
                                    .body = 0x000f7271});
-  const std::string want = {'\x71', '\x72', '\x0f', 0,   'a', 'b', 9,   3,  '1', '2', '3', '4', '5', '6', '7', '8',
-                            'A',    'B',    'C',    'D', 'Q', 'R', 'S', 'T', 25, 5,   0,   0,   0,   0,   0,   0};
+  const std::string want = {'\x71', '\x72', '\x0f', 0,   'a', 'b', 9,   3,   '1', '2', '3', '4', '5', '6', '7', '8',
+                            'A',    'B',    'C',    'D', 'Q', 'R', 'S', 'T', 25,  5,   0,   0,   0,   0,   0,   0};
   BOOST_TEST(as_text(bytes) == want);
 
   const auto prefix = decode_bytes(bytes).value();
@@ -115,8 +115,10 @@ BOOST_AUTO_TEST_CASE(numbers_that_are_no_op_are_refused) {
     const auto op = static_cast<Op>(number);
     const auto prefix = decode_bytes(prefix_bytes({.op = op}));
     BOOST_TEST(prefix.has_value() == !name(op).empty());
-    if (prefix) ++known;
-    else BOOST_TEST((prefix.error().errc() == Errc::bad_message));
+    if (prefix)
+      ++known;
+    else
+      BOOST_TEST((prefix.error().errc() == Errc::bad_message));
   }
   BOOST_TEST(known == 67);
   BOOST_TEST(name(Op::apply) == "apply");
@@ -209,7 +211,8 @@ BOOST_AUTO_TEST_CASE(every_border_inside_small_frames_is_fine) {
   const Bytes stream{out.data().begin(), out.data().end()};
   for (std::size_t border = 1; border < stream.size(); ++border) {
     bool first = true;
-    const auto parts = decode_stream(stream, [&](std::size_t left) { return std::exchange(first, false) ? border : left; });
+    const auto parts =
+        decode_stream(stream, [&](std::size_t left) { return std::exchange(first, false) ? border : left; });
     BOOST_TEST(parts.frames.size() == 2);
   }
 }

@@ -66,9 +66,9 @@ BOOST_AUTO_TEST_CASE(a_packer_starts_over_when_cleared) {
 }
 
 BOOST_AUTO_TEST_CASE(a_table_that_does_not_fit_its_body_is_refused) {
-  auto body = packed({"ab", "cd"});  // 12 bytes
-  BOOST_TEST(check(0, Encoding::bytes, 3, body) == Errc::body_too_large);  // the third length is items' text
-  BOOST_TEST(check(0, Encoding::bytes, 0xffffffff, body) == Errc::bad_message);   // a table of 16 GiB
+  auto body = packed({"ab", "cd"});                                              // 12 bytes
+  BOOST_TEST(check(0, Encoding::bytes, 3, body) == Errc::body_too_large);        // the third length is items' text
+  BOOST_TEST(check(0, Encoding::bytes, 0xffffffff, body) == Errc::bad_message);  // a table of 16 GiB
   for (const std::size_t bytes : {0u, 7u, 8u, 11u}) {
     const Bytes shorter{body.begin(), body.begin() + static_cast<std::ptrdiff_t>(bytes)};
     BOOST_TEST(check(0, Encoding::bytes, 2, shorter) == Errc::bad_message, bytes << " bytes");
@@ -108,16 +108,17 @@ BOOST_AUTO_TEST_CASE(references_name_places_in_an_arena) {
   BOOST_TEST(check(kInArena, Encoding::bytes, 1, references({good, {}})) == Errc::bad_message);
   BOOST_TEST(check(kInArena, Encoding::bytes, 3, references({good, {}})) == Errc::bad_message);
   const std::vector<ArenaRef> bad{
-      {0, 64, 100},                      // no segment
-      {kMaxSegments + 1, 64, 100},       // nor this
-      {1, 8, 100},                       // not aligned
-      {1, 0, 0},                         // empty, but not all zero
-      {1, kMaxSegmentBytes, 64},         // behind the largest segment
-      {1, ~std::uint64_t{63}, 128},      // its end overflows
-      {1, 0, kMaxSegmentBytes + 1},      // longer than a segment
+      {0, 64, 100},                  // no segment
+      {kMaxSegments + 1, 64, 100},   // nor this
+      {1, 8, 100},                   // not aligned
+      {1, 0, 0},                     // empty, but not all zero
+      {1, kMaxSegmentBytes, 64},     // behind the largest segment
+      {1, ~std::uint64_t{63}, 128},  // its end overflows
+      {1, 0, kMaxSegmentBytes + 1},  // longer than a segment
   };
   for (const auto& ref : bad)
-    BOOST_TEST(check(kInArena, Encoding::bytes, 1, references({ref})) == Errc::bad_message, ref.segment << " " << ref.offset);
+    BOOST_TEST(check(kInArena, Encoding::bytes, 1, references({ref})) == Errc::bad_message,
+               ref.segment << " " << ref.offset);
   BOOST_TEST(check(kInArena, Encoding::bytes, 1, references({{1, 0, kMaxSegmentBytes}})) == Errc::ok);
 }
 

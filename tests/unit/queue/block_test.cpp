@@ -31,8 +31,7 @@ std::vector<std::string> items_of(const Range& range) {
 }
 
 Range text_range(const std::vector<std::string>& items, std::uint32_t first = 0) {
-  return Range::whole(
-      Block::make(0, Encoding::json, first, static_cast<std::uint32_t>(items.size()), packed(items)));
+  return Range::whole(Block::make(0, Encoding::json, first, static_cast<std::uint32_t>(items.size()), packed(items)));
 }
 
 BOOST_AUTO_TEST_SUITE(blocks)

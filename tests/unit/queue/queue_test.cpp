@@ -272,7 +272,7 @@ BOOST_AUTO_TEST_CASE(every_change_is_a_transition_that_a_journal_would_hear) {
   queue.fail(heard, 1);
   queue.end(heard);
   using Kind = Transition::Kind;
-  const std::vector<Kind> expected{Kind::accepted, Kind::input,  Kind::input_ended, Kind::started,
+  const std::vector<Kind> expected{Kind::accepted,  Kind::input,  Kind::input_ended, Kind::started,
                                    Kind::succeeded, Kind::failed, Kind::ended};
   BOOST_TEST((seen == expected));
 }

@@ -119,8 +119,8 @@ BOOST_AUTO_TEST_CASE(input_is_what_was_given_or_nothing) {
 
 BOOST_AUTO_TEST_CASE(folder_and_environment_are_the_commands_own) {
   const Folder folder;
-  const auto outcome = shell("pwd; echo $FIRST $SECOND",
-                             {.cwd = folder.path, .environment = {{"FIRST", "1"}, {"SECOND", "b c"}}});
+  const auto outcome =
+      shell("pwd; echo $FIRST $SECOND", {.cwd = folder.path, .environment = {{"FIRST", "1"}, {"SECOND", "b c"}}});
   BOOST_TEST(outcome.out.head() == folder.path + "\n1 b c\n");
   std::ofstream{folder.path + "/hello"} << "#!/bin/sh\necho found\n";
   std::filesystem::permissions(folder.path + "/hello", std::filesystem::perms::owner_all);
@@ -157,7 +157,8 @@ BOOST_AUTO_TEST_CASE(stopping_reaches_the_whole_group_even_those_that_ignore_it)
   BOOST_TEST(outcome.stopped);
   BOOST_TEST(outcome.signal != 0);
   BOOST_TEST((std::chrono::steady_clock::now() - begun < kPatience));
-  while (::waitpid(-outcome.pid, nullptr, 0) > 0) {}
+  while (::waitpid(-outcome.pid, nullptr, 0) > 0) {
+  }
   BOOST_TEST(::kill(-outcome.pid, 0) == -1);  // nobody is left in the group
 }
 

@@ -30,10 +30,10 @@ struct Item {
   static Item raw(std::span<const std::byte> bytes) { return {Encoding::bytes, bytes, 1}; }
 };
 
-/// A result: bytes and how they are encoded. Objects of the store that it names live as long as it does, and the daemon's
-/// `session_grace` more: time to open them. Small ones are owned. Large ones are a view of the session's shared memory,
-/// which the daemon uses again once this is destroyed; keep() copies them out. Immutable, move-only, safe to destroy in
-/// any thread and after the Client.
+/// A result: bytes and how they are encoded. Objects of the store that it names live as long as it does, and the
+/// daemon's `session_grace` more: time to open them. Small ones are owned. Large ones are a view of the session's
+/// shared memory, which the daemon uses again once this is destroyed; keep() copies them out. Immutable, move-only,
+/// safe to destroy in any thread and after the Client.
 class Body {
  public:
   Body() = default;

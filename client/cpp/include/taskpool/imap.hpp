@@ -17,13 +17,13 @@ struct Indexed {
   Result<R> value;
 };
 
-/// The outputs of a map that pulls its inputs as they are needed, at most a window ahead. Move-only; destroying it cancels
-/// what has not ended. Use from one thread. `for (auto& [index, value] : imap)` works too.
+/// The outputs of a map that pulls its inputs as they are needed, at most a window ahead. Move-only; destroying it
+/// cancels what has not ended. Use from one thread. `for (auto& [index, value] : imap)` works too.
 template <class R>
 class Imap {
  public:
-  /// Gives the next input to `push`, or returns false when there is none. Error: that input cannot be encoded: the map ends
-  /// there.
+  /// Gives the next input to `push`, or returns false when there is none. Error: that input cannot be encoded: the map
+  /// ends there.
   using Feed = std::function<Result<bool>(const std::function<void(const Item&)>& push)>;
 
   Imap(MapStream stream, Feed feed) : stream_{std::move(stream)}, feed_{std::move(feed)} {}
@@ -41,8 +41,8 @@ class Imap {
     if (!outcome->ok()) return Indexed<R>{outcome->index, to_error(*outcome->error)};
     return Indexed<R>{outcome->index, decode_item<R>(outcome->value)};
   }
-  /// Once next() has returned nothing: the job's totals. Error: why it failed as a whole; each of its inputs told that too,
-  /// if there were any.
+  /// Once next() has returned nothing: the job's totals. Error: why it failed as a whole; each of its inputs told that
+  /// too, if there were any.
   Result<Done> done() const {
     auto done = stream_.done();
     if (done && refused_) return *refused_;
@@ -79,7 +79,8 @@ class Imap {
     held_.reset();
     if (std::exchange(feed_, nullptr)) stream_.finish();
   }
-  /// The job ended before this input came. Each item that was pushed tells of its end; if all had their outcomes, done() alone.
+  /// The job ended before this input came. Each item that was pushed tells of its end; if all had their outcomes,
+  /// done() alone.
   void refuse(const Error& error) {
     refused_ = error;
     stop();

@@ -19,20 +19,21 @@ namespace client {
 class CollectJob;
 }
 
-/// Takes the outcomes of a map as they come. Called with the connection locked, by whichever thread reads: short, no calls
-/// of the client. Each index comes once.
+/// Takes the outcomes of a map as they come. Called with the connection locked, by whichever thread reads: short, no
+/// calls of the client. Each index comes once.
 class MapSink {
  public:
   virtual ~MapSink() = default;
   /// `body` has been checked: packed, or an array, of `count` items.
-  virtual void results(std::uint32_t first, std::uint32_t count, Encoding encoding, std::span<const std::byte> body) = 0;
+  virtual void results(std::uint32_t first, std::uint32_t count, Encoding encoding,
+                       std::span<const std::byte> body) = 0;
   /// One result that came by itself, through the arena.
   virtual void result(std::uint32_t index, const Item& item) = 0;
   virtual void failed(std::uint32_t first, std::uint32_t count, const ErrorHead& error) = 0;
 };
 
-/// A map whose outcomes all go into a sink. Input may run ahead of what the daemon takes: it waits in memory here, and is
-/// sent while somebody waits. Move-only; destroying it cancels what has not ended.
+/// A map whose outcomes all go into a sink. Input may run ahead of what the daemon takes: it waits in memory here, and
+/// is sent while somebody waits. Move-only; destroying it cancels what has not ended.
 class MapCall {
  public:
   MapCall();
@@ -42,8 +43,8 @@ class MapCall {
   ~MapCall();
 
   bool valid() const { return job_ != nullptr; }
-  /// Adds an item, or an array of `count` items; the bytes are copied. May wait for room in the arena. After an error the
-  /// rest is ignored: wait() reports it.
+  /// Adds an item, or an array of `count` items; the bytes are copied. May wait for room in the arena. After an error
+  /// the rest is ignored: wait() reports it.
   void add(const Item& item);
   /// Ends the map with an error of the caller's: an input that cannot be encoded.
   void fail(const Error& error);
@@ -116,13 +117,15 @@ class Collector : public MapSink {
     each.reserve(total);
     for (std::size_t i = 0; i < total; ++i) each.emplace_back(R(std::move(values_[i])));
     for (const auto& failure : failures_)
-      for (std::size_t i = failure.first; i < std::min<std::size_t>(total, std::size_t{failure.first} + failure.count); ++i)
+      for (std::size_t i = failure.first; i < std::min<std::size_t>(total, std::size_t{failure.first} + failure.count);
+           ++i)
         each[i] = to_error(failure.error);
     return each;
   }
 
  private:
-  /// Numbers and text are read while the frame is at hand; what a user's from_json makes is read later, outside the lock.
+  /// Numbers and text are read while the frame is at hand; what a user's from_json makes is read later, outside the
+  /// lock.
   static constexpr bool kInPlace = std::is_arithmetic_v<R> || std::same_as<R, std::string> || std::same_as<R, Bytes>;
   struct Chunk {
     std::uint32_t first;

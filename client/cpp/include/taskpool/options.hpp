@@ -38,13 +38,13 @@ struct ClientOptions {
 struct CallOptions {
   std::optional<std::chrono::milliseconds>
       timeout{};  ///< From the task's start to its worker being killed. 0: none. Unset: the pool's.
-  std::chrono::milliseconds soft_timeout{0};   ///< After it the task is asked to stop. 0: never.
-  std::uint32_t retries = 0;                   ///< Repeats of a task that failed with an error of its own.
-  std::uint32_t lost_retries = 0;              ///< Repeats of a task whose worker died.
-  std::uint32_t oom_retries = 0;               ///< Repeats of a task that ended with `out_of_memory`.
+  std::chrono::milliseconds soft_timeout{0};               ///< After it the task is asked to stop. 0: never.
+  std::uint32_t retries = 0;                               ///< Repeats of a task that failed with an error of its own.
+  std::uint32_t lost_retries = 0;                          ///< Repeats of a task whose worker died.
+  std::uint32_t oom_retries = 0;                           ///< Repeats of a task that ended with `out_of_memory`.
   std::optional<std::chrono::milliseconds> cpu_timeout{};  ///< As `timeout`, of the task's CPU time.
-  std::chrono::milliseconds retry_delay{100};  ///< Before the first repeat; doubles each time.
-  std::optional<int> priority{};               ///< -100..100, higher first. Unset: the pool's.
+  std::chrono::milliseconds retry_delay{100};              ///< Before the first repeat; doubles each time.
+  std::optional<int> priority{};                           ///< -100..100, higher first. Unset: the pool's.
   std::string idempotency_key{};    ///< A second call with it joins the first; also makes a call safe to resend.
   std::string name{};               ///< Shown by `ps` instead of the function.
   bool announce = false;            ///< Ask for the task's id and its progress reports.
@@ -85,7 +85,7 @@ struct PoolOptions {
   std::uint32_t max_task_files = 0;      ///< Open files of each process; at least 32.
   std::chrono::milliseconds cpu_timeout{0};  ///< CPU time of a task: default for its tasks.
   std::uint32_t nice = 0;                    ///< Added to the daemon's niceness, 0..19.
-  std::vector<int> stdio{};                ///< Up to three descriptors: the workers' stdin, stdout, stderr. Borrowed.
+  std::vector<int> stdio{};                  ///< Up to three descriptors: the workers' stdin, stdout, stderr. Borrowed.
 };
 
 /// Which object a name means, and what becomes of a name that is not there.

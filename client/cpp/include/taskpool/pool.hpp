@@ -24,8 +24,8 @@ struct Prepared;
 struct OwnedPool;
 }  // namespace client
 
-/// A function and its options, sent to the daemon once and named by a number since: the fastest way to call it again and
-/// again. Copyable, thread-safe; registered anew by itself after a reconnection.
+/// A function and its options, sent to the daemon once and named by a number since: the fastest way to call it again
+/// and again. Copyable, thread-safe; registered anew by itself after a reconnection.
 class PreparedCall {
  public:
   PreparedCall() = default;
@@ -51,8 +51,9 @@ class PreparedCall {
 /// from Client::open_pool() closes the pool.
 ///
 /// Errors of every call: `unknown_function`, `unknown_pool`, `bad_argument` (nothing ran); `queue_full`, `draining`,
-/// `daemon_gone` (nothing ran: try again later); `task_failed` (detail is the exception's type and message); `worker_lost`,
-/// `out_of_memory`, `outcome_unknown` (it may have run in part); `timed_out`; `cancelled`; `bad_message` (the result is no R).
+/// `daemon_gone` (nothing ran: try again later); `task_failed` (detail is the exception's type and message);
+/// `worker_lost`, `out_of_memory`, `outcome_unknown` (it may have run in part); `timed_out`; `cancelled`; `bad_message`
+/// (the result is no R).
 class Pool {
  public:
   Pool() = default;
@@ -67,8 +68,8 @@ class Pool {
     return other;
   }
 
-  /// Runs `function` once and waits for its result. How arguments travel: encode_arguments(). R may be void, Body, Bytes,
-  /// nlohmann::json, or what decode_item() reads.
+  /// Runs `function` once and waits for its result. How arguments travel: encode_arguments(). R may be void, Body,
+  /// Bytes, nlohmann::json, or what decode_item() reads.
   template <class R, class... T>
   Result<R> apply(const std::string& function, const T&... arguments) const {
     const auto encoded = encode_arguments(arguments...);
@@ -77,7 +78,8 @@ class Pool {
     if (!body) return body.error();
     return decode_value<R>(std::move(*body));
   }
-  /// The same without waiting. Small calls are collected: they go out when somebody waits, at 32 KB, or at Client::flush().
+  /// The same without waiting. Small calls are collected: they go out when somebody waits, at 32 KB, or at
+  /// Client::flush().
   template <class R, class... T>
   Future<R> apply_async(const std::string& function, const T&... arguments) const {
     const auto encoded = encode_arguments(arguments...);
@@ -86,16 +88,17 @@ class Pool {
   }
 
   /// Runs `function` for each input and returns the results in the order of the inputs, waiting until the job ends. A
-  /// contiguous range of numbers with a number as R goes as an array; else as JSON. R is what decode_item() reads and can be
-  /// default-constructed; nlohmann::json takes anything. Error: of the job, or of the failed item with the lowest index,
-  /// which the detail names.
+  /// contiguous range of numbers with a number as R goes as an array; else as JSON. R is what decode_item() reads and
+  /// can be default-constructed; nlohmann::json takes anything. Error: of the job, or of the failed item with the
+  /// lowest index, which the detail names.
   template <class R, std::ranges::input_range Inputs>
   Result<std::vector<R>> map(const std::string& function, Inputs&& inputs, const MapOptions& options = {}) const {
     return map_async<R>(function, std::forward<Inputs>(inputs), options).get();
   }
   /// The same with a result or an error for each input.
   template <class R, std::ranges::input_range Inputs>
-  Result<std::vector<Result<R>>> map_each(const std::string& function, Inputs&& inputs, const MapOptions& options = {}) const {
+  Result<std::vector<Result<R>>> map_each(const std::string& function, Inputs&& inputs,
+                                          const MapOptions& options = {}) const {
     return map_async<R>(function, std::forward<Inputs>(inputs), options).get_each();
   }
   /// The same without waiting for the results. The inputs are copied or encoded before this returns.
@@ -109,8 +112,7 @@ class Pool {
         return map_array<R>(function, values, options);
       }
     }
-    return map_items<R>(function, inputs, options,
-                        [](const Input& input) { return encode_arguments(input); });
+    return map_items<R>(function, inputs, options, [](const Input& input) { return encode_arguments(input); });
   }
   /// map() over tuples: each is the argument list of one call.
   template <class R, std::ranges::input_range Inputs>
@@ -125,9 +127,9 @@ class Pool {
     });
   }
 
-  /// Runs `function` for inputs that are pulled as they are needed, at most `options.window` ahead of the last output that
-  /// was taken. Outputs come in the order of the inputs. `inputs` is a range (moved in; an lvalue has to outlive the Imap),
-  /// or a callable that returns std::optional<Input>, empty at the end.
+  /// Runs `function` for inputs that are pulled as they are needed, at most `options.window` ahead of the last output
+  /// that was taken. Outputs come in the order of the inputs. `inputs` is a range (moved in; an lvalue has to outlive
+  /// the Imap), or a callable that returns std::optional<Input>, empty at the end.
   template <class R, class Inputs>
   Imap<R> imap(const std::string& function, Inputs&& inputs, const MapOptions& options = {}) const {
     return start_imap<R>(function, std::forward<Inputs>(inputs), options, true);
@@ -191,7 +193,8 @@ class Pool {
   Result<void> resume() const;
   /// What the pool can run: PROTOCOL.md, `functions`.
   Result<nlohmann::json> functions() const;
-  /// Ends a pool that open_pool() opened, and waits until its workers are gone. Queued tasks run first, unless `terminate`.
+  /// Ends a pool that open_pool() opened, and waits until its workers are gone. Queued tasks run first, unless
+  /// `terminate`.
   Result<void> close(bool terminate = false) const;
 
  private:

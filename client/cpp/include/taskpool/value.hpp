@@ -31,13 +31,20 @@ constexpr Encoding array_encoding() {
   } else if constexpr (std::is_floating_point_v<T>) {
     return sizeof(T) == 4 ? Encoding::f32 : Encoding::f64;
   } else if constexpr (std::is_signed_v<T>) {
-    return sizeof(T) == 1 ? Encoding::i8 : sizeof(T) == 2 ? Encoding::i16 : sizeof(T) == 4 ? Encoding::i32 : Encoding::i64;
+    return sizeof(T) == 1   ? Encoding::i8
+           : sizeof(T) == 2 ? Encoding::i16
+           : sizeof(T) == 4 ? Encoding::i32
+                            : Encoding::i64;
   } else {
-    return sizeof(T) == 1 ? Encoding::u8 : sizeof(T) == 2 ? Encoding::u16 : sizeof(T) == 4 ? Encoding::u32 : Encoding::u64;
+    return sizeof(T) == 1   ? Encoding::u8
+           : sizeof(T) == 2 ? Encoding::u16
+           : sizeof(T) == 4 ? Encoding::u32
+                            : Encoding::u64;
   }
 }
 template <class T>
-concept ArrayElement = array_encoding<T>() != Encoding::none;
+concept ArrayElement = array_encoding<T>()
+!= Encoding::none;
 
 namespace value_detail {
 
@@ -46,7 +53,8 @@ concept Text = std::convertible_to<const T&, std::string_view> && !std::same_as<
 template <class T>
 concept Integer = std::integral<T> && !std::same_as<T, bool> && ArrayElement<T>;
 template <class T>
-concept BytesLike = std::same_as<T, Bytes> || std::same_as<T, std::span<const std::byte>> || std::same_as<T, std::span<std::byte>>;
+concept BytesLike =
+    std::same_as<T, Bytes> || std::same_as<T, std::span<const std::byte>> || std::same_as<T, std::span<std::byte>>;
 template <class T>
 inline constexpr bool kIsVector = false;
 template <class T>
@@ -216,8 +224,8 @@ Result<Arguments> encode_arguments(const T&... values) {
   }
 }
 
-/// Reads a result as a T: numbers, bool, text, `Bytes`, vectors of numbers (also from arrays), nlohmann::json, or anything
-/// that nlohmann/json converts. Error: `bad_message` says what was wanted and what came.
+/// Reads a result as a T: numbers, bool, text, `Bytes`, vectors of numbers (also from arrays), nlohmann::json, or
+/// anything that nlohmann/json converts. Error: `bad_message` says what was wanted and what came.
 template <class T>
 Result<T> decode_item(const Item& item) {
   using namespace value_detail;
@@ -245,7 +253,8 @@ Result<T> decode_item(const Item& item) {
       if constexpr (ArrayElement<typename T::value_type>) {
         if (is_array(item.encoding)) {
           T values(item.count);
-          if (auto read = read_elements(item.encoding, item.bytes, values.data(), values.size()); !read) return read.error();
+          if (auto read = read_elements(item.encoding, item.bytes, values.data(), values.size()); !read)
+            return read.error();
           return values;
         }
       }
