@@ -245,6 +245,7 @@ std::vector<Assignment> Worker::take_back() {
     taken.push_back(std::move(back));
     break;
   }
+  let_go_if_idle();
   return taken;
 }
 
@@ -297,6 +298,10 @@ void Worker::let_go(Ticket before) {
   std::erase_if(kept_, [&](const auto& kept) { return ticket_before(kept.first, before); });
 }
 
+void Worker::let_go_if_idle() {
+  if (assignments_.empty()) kept_.clear();
+}
+
 void Worker::finish_items(std::uint32_t count) {
   auto& oldest = assignments_.front();
   items_ -= count;
@@ -320,6 +325,7 @@ void Worker::finish_items(std::uint32_t count) {
   if (oldest.room) arenas_.release(oldest.session, *oldest.room);
   count_out(oldest);
   assignments_.pop_front();
+  let_go_if_idle();
 }
 
 Result<void> Worker::take_rooms(const Assignment& assignment, std::span<const std::byte> references) {

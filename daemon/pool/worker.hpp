@@ -199,6 +199,9 @@ class Worker : public wire::FrameSink {
   void count_in(Assignment& assignment, const queue::UsagePtr& usage);
   void count_out(Assignment& assignment);
   void let_go(Ticket before);
+  /// No result is due that could name anything. The ticket that it waits for may have been taken back: then it is never
+  /// told.
+  void let_go_if_idle();
   void attach(std::uint32_t session, bool down, std::uint64_t segment);
   void attach_references(const queue::Range& range, std::uint32_t session);
   Result<void> take_rooms(const Assignment& assignment, std::span<const std::byte> references);

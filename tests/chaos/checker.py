@@ -170,6 +170,8 @@ class Checker:
             said = [inner for inner in NEEDS if inner in end.get("detail", "")]
             if any(self.had(NEEDS[inner], call.begin["t"], end["t"]) for inner in said):
                 return
+        if code == "task_failed" and "spawn: pipe: Too many open files" in end.get("detail", "") and self.had(STARVED, call.begin["t"], end["t"]):
+            return  # a worker of a starved zygote that could not start its program
         if call.client.language == "cli" and code.startswith("exit "):
             self.wrong.append(f"{call.name}: it failed without an error: {end}")
             return
