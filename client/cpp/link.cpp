@@ -49,7 +49,10 @@ Result<Link> try_place(const Place& place, const ClientOptions& options, const s
   const auto code = link.error().errc();
   if (code != Errc::no_daemon && code != Errc::daemon_gone) return link;  // daemon_gone: it was just leaving
   if (auto started = start_private_daemon(place.socket, deadline); !started) return started.error();
-  return connect_and_greet(place, options, resume, deadline);
+  link = connect_and_greet(place, options, resume, deadline);
+  if (!link && link.error().errc() == Errc::no_daemon)  // one listened a moment ago, and was just leaving
+    return fail(Errc::daemon_gone, link.error().detail);
+  return link;
 }
 
 /// To try again may help. Who had a connection waits for room, too: many come back at once after a restart.

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include "daemon/log.hpp"
 #include "daemon/os/names.hpp"
@@ -30,20 +32,30 @@ std::optional<DomainKey> parse_file_name(std::string_view name) {
   return key;
 }
 
-/// The lock that says whose store this is. A daemon that ended may have removed it at the last moment: then once more.
+/// How long a daemon that leaves may still have the store. It gives up its socket first, at which clients start the
+/// next one.
+constexpr std::chrono::seconds kLeaving{3};
+constexpr std::chrono::milliseconds kLeavingPoll{5};
+
+/// The lock that says whose store this is. Waits kLeaving for another daemon to end, which may remove it at the last
+/// moment.
 Result<os::UniqueFd> lock_folder(const std::string& folder) {
   const auto path = folder + "/lock";
-  for (int attempt = 0; attempt < 100; ++attempt) {
+  const auto until = std::chrono::steady_clock::now() + kLeaving;
+  for (;; std::this_thread::sleep_for(kLeavingPoll)) {
+    const bool is_last = std::chrono::steady_clock::now() >= until;
     os::UniqueFd lock{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
     if (lock.get() < 0) return errno_error(path);
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
-      return fail(Errc::already_running, folder + ": another daemon has this store");
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (is_last) return fail(Errc::already_running, folder + ": another daemon has this store");
+      continue;
+    }
     struct ::stat ours {};
     struct ::stat there {};
     if (::fstat(lock.get(), &ours) == 0 && ::stat(path.c_str(), &there) == 0 && ours.st_ino == there.st_ino)
       return lock;
+    if (is_last) return fail(Errc::system, path + ": it keeps going away");
   }
-  return fail(Errc::system, path + ": it keeps going away");
 }
 
 Error no_object(std::string_view what) { return fail(Errc::unknown_object, fmt::format("object: no {}", what)); }
