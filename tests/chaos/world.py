@@ -51,6 +51,7 @@ class World:
         self.process = None
         self.programs = {"c++": [os.path.join(self.binaries, "chaos_client")],
                          **{name: [PYTHON, os.path.join(HERE, name + "_client.py")] for name in ("python", "cli", "wire")}}
+        self.is_stopping = False
         self.running = {}  # clients by number: (Client, Popen, journal)
         self.clients = []
         self.journals = {}
@@ -143,6 +144,8 @@ class World:
             if process.poll() is None:
                 continue
             del self.running[number]
+            if process.returncode == -signal.SIGTERM and self.is_stopping and not os.path.exists(self.path(f"{number}-{client.language}.journal")):
+                continue  # it was asked to end before it had begun
             if process.returncode != 0 and client.ended == "itself":
                 client.ended = "died"
                 client.detail = f"{mode}: code {process.returncode}: {self.client_log(client)[-1500:]}"
@@ -153,6 +156,7 @@ class World:
 
     def stop_clients(self, deadline):
         """Asks all of them to end; who does not in time hangs."""
+        self.is_stopping = True
         for _, process, mode in self.running.values():
             if mode == "calls":
                 process.terminate()

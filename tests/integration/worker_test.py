@@ -14,6 +14,11 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def parent(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
 def children(pid):
     """The processes that a process has started and that are still its children."""
     with open(f"/proc/{pid}/task/{pid}/children") as file:
@@ -77,7 +82,7 @@ class Misbehaving(Story):
         again = session.start("square", 6)
         eventually(lambda: len(self.daemon.workers(state="busy")) == 2, "both run")
         generation = self.daemon.workers()[0]["generation"]
-        os.kill(children(self.daemon.process.pid)[0], signal.SIGKILL)
+        os.kill(parent(self.daemon.workers("default")[0]["pid"]), signal.SIGKILL)
         for request in requests:
             self.assertIn("zygote", self.assert_fails("worker_lost", session.result, request).detail)
         self.assertEqual(session.result(again), 36)
@@ -86,7 +91,7 @@ class Misbehaving(Story):
     def test_a_stopped_zygote_does_not_keep_an_error_from_its_caller(self):
         session = self.session()
         eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "both are there")
-        zygote = children(self.daemon.process.pid)[0]
+        zygote = parent(self.daemon.workers("default")[0]["pid"])
         os.kill(zygote, signal.SIGSTOP)
         try:
             began = time.monotonic()
@@ -104,7 +109,7 @@ class Leaks(Story):
         session.apply("square", 1)
         eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "two workers")
         before = descriptors(pid)
-        zygote = children(pid)[0]
+        zygote = parent(self.daemon.workers("default")[0]["pid"])
         before_zygote = descriptors(zygote)
         for _ in range(200):
             self.assert_fails("worker_lost", session.apply, "crash", 9)
