@@ -24,6 +24,11 @@ bool is_root(const Object& object) { return !object.name.empty() || !object.open
 
 }  // namespace
 
+void Collector::suspect() {
+  suspicious_ = true;
+  home_.want_work();
+}
+
 void Collector::shade(const ObjectPtr& object) {
   object->lost = {};
   if (marking_ && marked_.insert(static_cast<std::uint64_t>(object->id)).second) to_walk_.push_back(object);

@@ -17,8 +17,8 @@ class Collector {
  public:
   Collector(Home& home, std::chrono::milliseconds patience) : home_{home}, patience_{patience} {}
 
-  /// Something may have become unreachable.
-  void suspect() { suspicious_ = true; }
+  /// Something may have become unreachable: it is looked for, in a later turn.
+  void suspect();
   /// This one is in use, whatever the marking under way has seen.
   void shade(const ObjectPtr& object);
   /// When there is something to do next, if at all.

@@ -370,12 +370,12 @@ void Home::unpin(const ObjectPtr& object) {
 
 void Home::drop_if_unused(const ObjectPtr& object) {
   if (object->gone || !object->name.empty() || !object->openers.empty() || object->pins > 0) return;
-  if (object->was_referred || collector_.is_marking()) return collector_.suspect(), want_work();
+  if (object->was_referred || collector_.is_marking()) return collector_.suspect();
   if (object->working) {
     object->doomed = true;
     return;
   }
-  if (!remove(object)) collector_.suspect(), want_work();
+  if (!remove(object)) collector_.suspect();
 }
 
 // Sessions
@@ -548,7 +548,7 @@ Result<void> Home::pop(Transaction& tx, ObjectId queue, std::uint64_t session, s
     value.bytes = std::as_bytes(std::span{&place, 1});
   }
   out.copy(value);
-  if (item->refs.size() > 0) collector_.suspect(), want_work();
+  if (item->refs.size() > 0) collector_.suspect();
   return writer().erase_items(tx, queue, 0, 1);
 }
 

@@ -220,10 +220,7 @@ void Store::finish(Client& client, const Prefix& prefix, Home& home) {
   for (auto& expiring : effects_.expiring)
     home.expiry().note(expiring.object->id, std::move(expiring.key), expiring.when_ns);
   if (!effects_.expiring.empty()) arm();
-  if (!effects_.unlinked.empty()) {
-    home.collector().suspect();
-    arm();
-  }
+  if (!effects_.unlinked.empty()) home.collector().suspect();
 }
 
 bool Store::was_applied(Client& client, const Prefix& prefix, std::span<const std::byte> body) {
