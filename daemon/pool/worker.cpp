@@ -245,7 +245,7 @@ std::vector<Assignment> Worker::take_back() {
     taken.push_back(std::move(back));
     break;
   }
-  let_go_if_idle();
+  let_go();
   return taken;
 }
 
@@ -294,12 +294,9 @@ void Worker::keep_for_results(std::shared_ptr<void> thing) {
   if (!ticket_before(last, assignments_.front().first)) kept_.emplace_back(last, std::move(thing));
 }
 
-void Worker::let_go(Ticket before) {
-  std::erase_if(kept_, [&](const auto& kept) { return ticket_before(kept.first, before); });
-}
-
-void Worker::let_go_if_idle() {
-  if (assignments_.empty()) kept_.clear();
+void Worker::let_go() {
+  if (assignments_.empty()) return kept_.clear();
+  std::erase_if(kept_, [&](const auto& kept) { return ticket_before(kept.first, assignments_.front().first); });
 }
 
 void Worker::finish_items(std::uint32_t count) {
@@ -317,15 +314,14 @@ void Worker::finish_items(std::uint32_t count) {
     return true;
   });
   oldest.first += count;
-  let_go(oldest.first);
   if (oldest.range.count > count) {
     oldest.range.drop_front(count);
-    return;
+    return let_go();
   }
   if (oldest.room) arenas_.release(oldest.session, *oldest.room);
   count_out(oldest);
   assignments_.pop_front();
-  let_go_if_idle();
+  let_go();
 }
 
 Result<void> Worker::take_rooms(const Assignment& assignment, std::span<const std::byte> references) {

@@ -198,10 +198,8 @@ class Worker : public wire::FrameSink {
   /// An assignment came, or went: a user whose first, or last, it is has one slot more, or less.
   void count_in(Assignment& assignment, const queue::UsagePtr& usage);
   void count_out(Assignment& assignment);
-  void let_go(Ticket before);
-  /// No result is due that could name anything. The ticket that it waits for may have been taken back: then it is never
-  /// told.
-  void let_go_if_idle();
+  /// Drops what is held for results that were told, or cannot come: a ticket that was taken back is never told.
+  void let_go();
   void attach(std::uint32_t session, bool down, std::uint64_t segment);
   void attach_references(const queue::Range& range, std::uint32_t session);
   Result<void> take_rooms(const Assignment& assignment, std::span<const std::byte> references);
