@@ -175,14 +175,7 @@ class Session:
             self.lose(request)
         if flags & wire.QUIET:
             self.quiet.append(request)
-        try:
-            if self.is_broken or self.stream.flush():
-                return request
-        except OSError as error:
-            self._break(str(error))
-            return request
-        if not self._leader:
-            self._wake_driver()
+        self.flush()
         return request
 
     def ask_frame(self, op: int, head: dict[str, Any] | None = None, fds: Sequence[int] = (),
@@ -298,15 +291,8 @@ class Session:
         wake = self._wake if is_driver else -1
         stream, handlers = self.stream, self.handlers
         timeout_ms = -1
-        while True:  # without functions of its own: most of what asks the daemon comes through here
-            try:
-                stream.dispatch(handlers, self._on_stray)
-            except _NONSENSE as error:
-                self._break(f"the daemon sent nonsense: {error!r}")
-            if self._followers:
-                self._wake_followers()
-            if self._calls:
-                self._run_calls()
+        while True:
+            self._hand_out()
             if stream.queued:
                 self.flush()
             if is_done() or self.is_broken:
