@@ -17,10 +17,10 @@ class Top(DaemonTest):
     def terminal(self, *words, **options):
         master, slave = os.openpty()
         self.addCleanup(os.close, master)
+        self.keys = master
+        self.before = termios.tcgetattr(master)  # as it was before the program could change it
         terminal = Terminal(["top", "--interval", "100ms", *words], dict(self.environment(), TERM="xterm"), stdin=slave, **options)
         os.close(slave)
-        self.keys = master
-        self.before = termios.tcgetattr(master)
         self.addCleanup(terminal.close)
         terminal.read_until(re.escape(ENTER))
         return terminal

@@ -11,17 +11,12 @@ import tempfile
 import threading
 import unittest
 
-from story import Daemon, Failed, Story, binaries, eventually, is_alive
+from story import Daemon, Failed, Story, binaries, eventually, is_alive, parent_of
 
 
 def taskpoold(*arguments, **environment):
     return subprocess.run([os.path.join(binaries(), "taskpoold"), *arguments], capture_output=True, text=True, timeout=20,
                           env={**os.environ, **environment})
-
-
-def parent_of(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
 
 
 class Starting(Story):

@@ -22,6 +22,10 @@ class Results(Story):
                      {"name": "short", "workers": 1, "max_tasks_per_worker": 1, "modules": modules}]
         super().setUpClass()
 
+    def setUp(self):
+        super().setUp()
+        eventually(lambda: not self.ids(), "nothing is left of the test before")
+
     def ids(self):
         return {row["object"] for row in self.daemon.ask("objects")["objects"]}
 

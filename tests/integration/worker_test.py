@@ -6,17 +6,12 @@ import signal
 import time
 import unittest
 
-from story import BYTES, IN_ARENA, LAST, REFERENCE, SANITIZED, Daemon, Failed, Story, eventually, is_alive, pack
+from story import BYTES, IN_ARENA, LAST, REFERENCE, SANITIZED, Daemon, Failed, Story, eventually, is_alive, pack, parent_of
 from library import Library
 
 
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def parent(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
 
 
 def children(pid):
@@ -82,7 +77,7 @@ class Misbehaving(Story):
         again = session.start("square", 6)
         eventually(lambda: len(self.daemon.workers(state="busy")) == 2, "both run")
         generation = self.daemon.workers()[0]["generation"]
-        os.kill(parent(self.daemon.workers("default")[0]["pid"]), signal.SIGKILL)
+        os.kill(parent_of(self.daemon.workers("default")[0]["pid"]), signal.SIGKILL)
         for request in requests:
             self.assertIn("zygote", self.assert_fails("worker_lost", session.result, request).detail)
         self.assertEqual(session.result(again), 36)
@@ -91,7 +86,7 @@ class Misbehaving(Story):
     def test_a_stopped_zygote_does_not_keep_an_error_from_its_caller(self):
         session = self.session()
         eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "both are there")
-        zygote = parent(self.daemon.workers("default")[0]["pid"])
+        zygote = parent_of(self.daemon.workers("default")[0]["pid"])
         os.kill(zygote, signal.SIGSTOP)
         try:
             began = time.monotonic()
@@ -109,7 +104,7 @@ class Leaks(Story):
         session.apply("square", 1)
         eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "two workers")
         before = descriptors(pid)
-        zygote = parent(self.daemon.workers("default")[0]["pid"])
+        zygote = parent_of(self.daemon.workers("default")[0]["pid"])
         before_zygote = descriptors(zygote)
         for _ in range(200):
             self.assert_fails("worker_lost", session.apply, "crash", 9)

@@ -335,6 +335,11 @@ class Daemon:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[1])
+
+
 def is_alive(pid):
     """True for a process that has not ended; a zombie has."""
     try:
