@@ -16,7 +16,7 @@ Result<bool> StreamJob::try_push(Connection& connection, const Item& item) {
   if (!ended() && !has_room(item)) return false;
   if (auto added = add(connection, item); !added) return added.error();
   // Whoever takes has sent everything and waits; if nothing is under way, only this item can end that.
-  if (taker_waits_.load(std::memory_order_acquire) && is_quiet()) flush(connection);
+  if (is_waiting(waits_.load(std::memory_order_acquire)) && is_quiet()) flush(connection);
   return true;
 }
 
@@ -26,11 +26,13 @@ Result<void> StreamJob::push(Connection& connection, const Item& item, std::chro
     if (!pushed) return pushed.error();
     if (*pushed) return {};
     flush(connection);
-    const auto before = taken();
+    const auto taken_before = taken();
+    const auto waits_before = waits_.load(std::memory_order_acquire);
     auto lock = connection.lock();
     if (connection.wait_passively(lock, *this, deadline_after(patience), [&] { return ended() || has_room(item); }))
       continue;
-    if (taken() == before && !taker_waits_.load(std::memory_order_acquire))
+    // A wait that has ended since leaves the taker as long again to take what it waited for.
+    if (taken() == taken_before && waits_.load(std::memory_order_acquire) == waits_before && !is_waiting(waits_before))
       return fail(Errc::timed_out, "the window is full, and nobody has taken an outcome for " +
                                        std::to_string(patience.count()) + " ms");
   }
@@ -81,12 +83,12 @@ Outcome StreamJob::next_of_current() {
 
 MapStream::State StreamJob::wait_for(Connection& connection, const Deadline& deadline) {
   if (at_ < current_.count) return MapStream::State::ready;
-  taker_waits_.store(true, std::memory_order_release);  // before the flush: what is pushed after it sees this
+  waits_.fetch_add(1, std::memory_order_release);  // before the flush: what is pushed after it sees this
   flush(connection);
   auto lock = connection.lock();
   connection.notify(*this);
   const bool something = connection.wait(lock, *this, deadline, [&] { return has_next() || is_idle(); });
-  taker_waits_.store(false, std::memory_order_release);
+  waits_.fetch_add(1, std::memory_order_release);
   if (!something) return MapStream::State::timed_out;
   return has_next() ? MapStream::State::ready : MapStream::State::idle;
 }

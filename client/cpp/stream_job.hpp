@@ -45,6 +45,7 @@ class StreamJob final : public Job {
   bool has_next() const;
   bool has_room(const Item& item) const;
   bool is_idle() const;
+  static bool is_waiting(std::uint64_t waits) { return waits % 2 == 1; }
   Outcome next_of_current();
 
   const StreamOptions options_;
@@ -52,13 +53,13 @@ class StreamJob final : public Job {
   std::shared_ptr<void> refs_;            ///< Of the outcomes that are delivered next.
   std::map<std::uint64_t, Chunk> ready_;  ///< By first index. Under the connection's lock.
   std::atomic<std::size_t> ready_bytes_{0};
-  std::atomic<bool> taker_waits_{false};
 
   // Of the thread that takes.
   Chunk current_;
   std::uint64_t at_ = 0;    ///< Taken of current_.
   std::size_t offset_ = 0;  ///< Where the next packed item begins.
   std::atomic<std::uint64_t> taken_{0};
+  std::atomic<std::uint64_t> waits_{0};  ///< Its waits that have begun, and those that have ended: odd while it waits.
 };
 
 }  // namespace taskpool::client

@@ -98,6 +98,7 @@ BOOST_AUTO_TEST_CASE(pushing_is_patient_with_a_taker_who_waits) {
   BOOST_TEST(stream.try_push(Item::json("0")).value());
   std::promise<void> taker_waits;
   std::atomic<bool> pushed{false};
+  std::atomic<bool> finished{false};
   const Background serving{[&] {
     const auto frame = c.peer->next(Op::map);  // the taker sent it before it waited
     taker_waits.set_value();
@@ -113,10 +114,12 @@ BOOST_AUTO_TEST_CASE(pushing_is_patient_with_a_taker_who_waits) {
     expect(stream.push(Item::json("1"), 100ms).has_value());  // several times as long; the taker may be slow to wake up
     pushed = true;
     stream.finish();
+    finished = true;
   }};
   std::uint64_t taken = 0;
-  while (taken < 2)
+  while (taken < 2 && !(finished && stream.wait_for(20s) == MapStream::State::idle))
     if (stream.wait_for(20s) == MapStream::State::ready) taken += stream.try_next() ? 1 : 0;
+  BOOST_TEST(taken == 2u);
   BOOST_TEST(!stream.next().has_value());
 }
 
