@@ -151,13 +151,17 @@ void Pool::tell_started(const std::string& error) {
 
 // Workers
 
-std::uint32_t Pool::serving() const {
-  const auto counts = [&](const auto& worker) {
-    return (worker->state == WorkerState::starting || worker->state == WorkerState::working) && worker->lent == 0 &&
-           worker->zygote() == current_;
-  };
-  return static_cast<std::uint32_t>(std::count_if(workers_.begin(), workers_.end(), counts)) + forking_;
+bool Pool::fills_place(const Worker& worker) const {
+  return (worker.state == WorkerState::starting || worker.state == WorkerState::working) && worker.lent == 0 &&
+         worker.zygote() == current_;
 }
+
+std::uint32_t Pool::filled_places() const {
+  return static_cast<std::uint32_t>(
+      std::count_if(workers_.begin(), workers_.end(), [&](const auto& worker) { return fills_place(*worker); }));
+}
+
+std::uint32_t Pool::serving() const { return filled_places() + forking_; }
 
 void Pool::top_up() {
   if (closing_ && !has_work()) return;
@@ -214,9 +218,7 @@ void Pool::fork_one() {
   ++forking_;
 }
 
-bool Pool::serves(const Worker& worker) const {
-  return worker.state == WorkerState::working && worker.lent == 0 && worker.zygote() == current_;
-}
+bool Pool::serves(const Worker& worker) const { return worker.state == WorkerState::working && fills_place(worker); }
 
 void Pool::retire(Worker& worker) {
   take_back(worker);
@@ -225,11 +227,13 @@ void Pool::retire(Worker& worker) {
 }
 
 void Pool::retire_surplus() {
-  auto surplus = static_cast<std::int64_t>(serving()) - target_;
-  for (const auto& worker : std::vector{workers_}) {
-    if (surplus <= 0) return;
-    if (!serves(*worker)) continue;
-    retire(*worker);
+  // The newest go first, whoever is still being forked once it is here: they stand in for a place that was lent, and an
+  // older one is warm and may hold a lock for later tasks.
+  auto surplus = static_cast<std::int64_t>(filled_places()) - target_;
+  const auto workers = workers_;
+  for (auto worker = workers.rbegin(); worker != workers.rend() && surplus > 0; ++worker) {
+    if (!fills_place(**worker)) continue;
+    retire(**worker);
     --surplus;
   }
 }

@@ -170,12 +170,17 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   /// One that starts on demand and cannot: what waits in it ends with `start_failed`, and it waits for another call.
   void sleep_again();
   std::vector<queue::Job*> open_jobs();
+  /// True for a worker that counts as one of those that the pool is to have: it begins or works, for itself.
+  bool fills_place(const Worker& worker) const;
+  std::uint32_t filled_places() const;
+  /// Those, and those that are being forked.
   std::uint32_t serving() const;
   void advance(Worker& worker, WorkerEvent event);
   /// True for a worker that takes new work: not one that begins, goes, has lent its place, or is of an old generation.
   bool serves(const Worker& worker) const;
   /// Lets a worker finish what it has claimed, and then go.
   void retire(Worker& worker);
+  /// The newest of them, where there are more than should be.
   void retire_surplus();
   void finish(const std::shared_ptr<Worker>& worker, const std::optional<Exited>& exited);
   Death death_of(const Worker& worker, const std::optional<Exited>& exited) const;

@@ -457,6 +457,18 @@ class Nesting(Story):
         self.assertEqual((result["stdout"], result["exit_code"]), ("inner\n", 0), result["stderr"])
         eventually(lambda: len([row for row in self.daemon.workers("command")]) == 1, "the lent worker is gone")
 
+    def test_who_lent_its_place_stays(self):
+        """It may hold a lock for later tasks; its stand-in goes, even one that comes after the wait has ended."""
+        (before,) = self.daemon.workers("command", state="idle")
+        for body in ["None"] * 10 + ["session.apply('run', ['echo', 'inner'], pool='command')"]:
+            self.assertEqual(self.run_program(body)["exit_code"], 0)
+            (after,) = eventually(self.only_worker, "the stand-in is gone")
+            self.assertEqual(after["pid"], before["pid"], body)
+
+    def only_worker(self):
+        rows = self.daemon.workers("command")
+        return rows if len(rows) == 1 and rows[0]["state"] == "idle" else None
+
     def test_a_place_is_given_back_once_though_zygote_and_session_end(self):
         session = self.session()
         for _ in range(10):
