@@ -33,6 +33,10 @@ NONE, AS_JSON, AS_BYTES, AS_PICKLE = range(4)  # encodings; from 16 on: arrays o
 #: Encodings of arrays and the type codes that the modules array and struct have for them.
 NUMBERS = dict(zip(range(16, 26), "bhiqBHIQfd"))
 
+#: json.dumps() and json.loads() would make an encoder each time, and look for the encoding: in a new worker, memory of its own.
+_to_text = json.JSONEncoder(separators=(",", ":")).encode
+_from_text = json.JSONDecoder().decode
+
 
 class Frame(NamedTuple):
     """One frame. `body` is bytes of its own; `fds` are owned by whoever takes the frame."""
@@ -51,7 +55,7 @@ class Frame(NamedTuple):
         """The head as an object. Raises ValueError for one that is none."""
         if not self.head:
             return {}
-        fields = json.loads(self.head)
+        fields = _from_text(self.head.decode())
         if not isinstance(fields, dict):
             raise ValueError("head: not an object")
         return fields
@@ -64,7 +68,7 @@ class BrokenStream(Exception):
 def encode(op: int, *, head: dict[str, Any] | None = None, body: bytes = b"", flags: int = 0, request: int = 0,
            target: int = 0, count: int = 0, encoding: int = 0, fds: int = 0) -> bytes:
     """One frame. Raises ValueError for a head that is too large for one."""
-    text = json.dumps(head, separators=(",", ":")).encode() if head else b""
+    text = _to_text(head).encode() if head else b""
     if len(text) > MAX_HEAD_BYTES:
         raise ValueError(f"a head of {len(text)} bytes: at most {MAX_HEAD_BYTES}")
     return PREFIX.pack(len(body), len(text), op, flags, request, target, count, encoding, fds) + text + body

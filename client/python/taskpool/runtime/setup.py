@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -11,7 +10,7 @@ import socket
 import struct
 import sys
 from multiprocessing import context, process, reduction, spawn, util
-from typing import Any, Iterator, Sequence
+from typing import Any, Sequence
 
 from .. import fd_passing, logs, names
 
@@ -152,7 +151,7 @@ class Setup:
         os.environ.update(environment)
         _set_parent(*preparation.pop("parent"))
         log, log_level = preparation.pop("log")
-        with _inheriting():
+        with _Inheriting():
             spawn.prepare(preparation)
         logs.install(log.detach(), log_level)
 
@@ -160,7 +159,7 @@ class Setup:
         """What the worker is for. Closes what it has no use for. Raises what unpickling raises."""
         self._claim_passed()
         content_bytes = os.fstat(self._memory).st_size - self._prepared_bytes
-        with _inheriting():
+        with _Inheriting():
             content = pickle.loads(os.pread(self._memory, content_bytes, self._prepared_bytes))
         self.close()
         return content
@@ -190,21 +189,27 @@ def look(setup: int) -> Setup:
     return Setup(message, fds)
 
 
-@contextlib.contextmanager
-def _inheriting() -> Iterator[None]:
+class _Inheriting:
     """So that a main module without a guard is told so."""
-    current = process.current_process()
-    current._inheriting = True  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        del current._inheriting  # type: ignore[attr-defined]
+
+    def __enter__(self) -> None:
+        process.current_process()._inheriting = True  # type: ignore[attr-defined]
+
+    def __exit__(self, *_: object) -> None:
+        del process.current_process()._inheriting  # type: ignore[attr-defined]
 
 
-def read(setup: int, environment: dict[str, str], is_prepared: bool) -> Any:
-    """In the worker: prepares the process, if that was not done by its template, and returns the content. Closes `setup`. Raises
-    whatever the client's main module raises when it is imported."""
-    found = look(setup)
+def environment_of(fields: dict[str, Any]) -> dict[str, str]:
+    """What `fork` adds to the environment of a worker, or of its template."""
+    return {"TASKPOOL_SOCKET": fields.get("socket", ""), **fields.get("environment", {})}
+
+
+def read(setup: int, environment: dict[str, str], found: Setup | None) -> Any:
+    """In the worker: returns the content. `found`: the setup, if its template has looked and has prepared the process; else that
+    is done here. Closes `setup`. Raises whatever the client's main module raises when it is imported."""
+    is_prepared = found is not None
+    if found is None:
+        found = look(setup)
     os.close(setup)
     if not found.is_pool:
         found.take(0)

@@ -238,7 +238,7 @@ def load(found: setup.Setup, fields: dict[str, Any]) -> str:
     threads, descriptors = _threads(), _descriptors()
     atexit._clear()
     try:
-        found.prepare({"TASKPOOL_SOCKET": fields.get("socket", ""), **fields.get("environment", {})})
+        found.prepare(setup.environment_of(fields))
     except BaseException:
         return "the main module cannot be imported"  # each worker says why
     if threading.active_count() > 1 or _threads() > threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import array
 import atexit
 import base64
@@ -10,7 +11,6 @@ import mmap
 import os
 import pickle
 import resource
-import signal
 import socket
 import struct
 import sys
@@ -128,14 +128,23 @@ class Worker:
 
     def run(self) -> None:
         """Runs tasks until the supervisor closes the channel."""
-        signal.signal(signal.SIGUSR1, self._on_interrupt)
+        _signal.signal(_signal.SIGUSR1, self._on_interrupt)
         while (frame := self._next_frame()) is not None:
             if frame.op == wire.RUN:
                 self._run_frame(frame)
             elif frame.op == wire.DEFINE:
-                self._functions[frame.target] = frame.fields()["function"]
+                self._define(frame.target, frame.fields()["function"])
             else:
                 self._take_arena_frame(frame)
+
+    def _define(self, number: int, name: str) -> None:
+        """From now on that is the function's number. Where its module is there, even the first of its tasks needs nothing of this
+        class; else it is imported by the first task, so that this counts as running."""
+        self._functions[number] = name
+        kind, _, of_map = name.rpartition(" ")
+        module, _, attribute = of_map.rpartition(".")
+        if kind in ("", "!map") and attribute in getattr(sys.modules.get(module), "__dict__", ()):
+            self._learn(number, name)
 
     def list_functions(self, listed: Sequence[str]) -> None:
         """The functions that `ready` listed, whose numbers are their places."""
@@ -466,18 +475,22 @@ def _set_limits(fields: dict[str, Any]) -> None:
             resource.setrlimit(which, (most, most))
 
 
-def _settle(fields: dict[str, Any]) -> dict[str, str]:
+def _settle(fields: dict[str, Any], is_prepared: bool) -> dict[str, str]:
     """What `fork` asks of the process; returns the environment that belongs to the worker."""
     _set_limits(fields)
-    environment = {"TASKPOOL_SOCKET": fields.get("socket", ""), **fields.get("environment", {})}
+    environment = setup.environment_of(fields)
+    if not is_prepared:
+        os.environ.update(environment)
     if token := fields.get("token"):
-        environment["TASKPOOL_WORKER_TOKEN"] = token
-    os.environ.update(environment)
+        environment["TASKPOOL_WORKER_TOKEN"] = os.environ["TASKPOOL_WORKER_TOKEN"] = token
     if cwd := fields.get("cwd"):
         os.chdir(cwd)
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(str(fields.get("oom_score_adj", 0)))
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        try:
+            os.write(score, b"%d" % fields.get("oom_score_adj", 0))
+        finally:
+            os.close(score)
     except OSError:  # a worker that is not the first to be killed for memory is better than none
         pass
     numpy = sys.modules.get("numpy")
@@ -486,12 +499,12 @@ def _settle(fields: dict[str, Any]) -> dict[str, str]:
     return environment
 
 
-def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None, is_prepared: bool) -> None:
-    environment = _settle(fields)
+def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None, found: setup.Setup | None) -> None:
+    environment = _settle(fields, found is not None)
     name = f"PoolWorker-{fields['worker']}"
     process.current_process().name = name
     if setup_fd is not None:
-        content = setup.read(setup_fd, environment, is_prepared)
+        content = setup.read(setup_fd, environment, found)
         process.current_process().name = name
         if "process" in content:
             worker._process = content["process"]
@@ -502,15 +515,15 @@ def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None, is
 
 
 def run_worker(channel: socket.socket, shared: mmap.mmap, fields: dict[str, Any], setup_fd: int | None,
-               listed: Sequence[str] = (), is_prepared: bool = False) -> int:
-    """Runs tasks until the supervisor closes the channel. `is_prepared`: the process is a fork of one that has imported the
+               listed: Sequence[str] = (), found: setup.Setup | None = None) -> int:
+    """Runs tasks until the supervisor closes the channel. `found`: the setup, if the process is a fork of one that has imported the
     client's main module. Returns the process's exit code."""
     worker = Worker(channel, shared, fields.get("task_prefix", ""))
     worker.list_functions(listed)
-    if not is_prepared:  # else what is there is the main module's
+    if found is None:  # else what is there is the main module's
         atexit._clear()
     try:
-        _initialize(worker, fields, setup_fd, is_prepared)
+        _initialize(worker, fields, setup_fd, found)
     except BaseException as error:
         detail = f"{type(error).__name__}: {error}"[:2000]
         worker.send(wire.encode(wire.WORKER_FAILED, head={"detail": detail, "traceback": describe(error)[-10_000:]}))

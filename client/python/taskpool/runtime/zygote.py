@@ -18,6 +18,7 @@ from typing import Any, Callable, Sequence
 
 from .. import fd_passing, wire
 from . import page, setup, template
+from .worker import run_worker
 
 try:
     from .. import _native  # type: ignore[attr-defined]
@@ -99,8 +100,11 @@ class Forker:
     def _fork_worker(self, fields: dict[str, Any], fds: list[int]) -> None:
         memory, shared = make_page()
         channel, worker_end = socket.socketpair()
+        found = None
         try:
-            pid = self._fork_into(lambda: self._be_worker(fields, fds, worker_end, shared, (memory, channel.fileno())))
+            if self._is_prepared:  # look here, where what that runs and touches is warm
+                found = setup.look(fds[-1])
+            pid = self._fork_into(lambda: self._be_worker(fields, fds, worker_end, shared, (memory, channel.fileno()), found))
             pidfd = os.pidfd_open(pid)
             self._workers[pidfd] = (fields["worker"], pid)
             self._poll.register(pidfd, select.POLLIN)
@@ -109,6 +113,8 @@ class Forker:
             os.close(memory)
             channel.close()
             worker_end.close()
+            if found is not None:
+                found.close()
 
     def _fork_into(self, life: Callable[[], int]) -> int:
         """The pid of a child whose life is that, and whose exit code is what that returns."""
@@ -138,25 +144,23 @@ class Forker:
         self._workers.clear()
 
     def _be_worker(self, fields: dict[str, Any], fds: list[int], end: socket.socket, shared: Any,
-                   unwanted: Sequence[int]) -> int:
-        """The life of a worker, in the child."""
+                   unwanted: Sequence[int], found: setup.Setup | None) -> int:
+        """The life of a worker, in the child. `found`: its setup, if its main module is imported."""
         for fd in unwanted:
             os.close(fd)
-        setup = fds.pop() if fields.get("setup") else None
+        setup_fd = fds.pop() if fields.get("setup") else None
         try:
             high = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, _LEAST_CHANNEL_FD)
         except OSError:  # RLIMIT_NOFILE may be lower: any number will do then
             high = os.dup(end.fileno())
         end.close()
         take_descriptors(fds)
-        if self._is_prepared:
+        if found is not None:
             pthread_sigmask(SIG_SETMASK, ())
         else:
             take_streams()
             reset_signals()
-        from .worker import run_worker
-
-        return run_worker(socket.socket(fileno=high), shared, fields, setup, self._listed, self._is_prepared)
+        return run_worker(socket.socket(fileno=high), shared, fields, setup_fd, self._listed, found)
 
     def _report_exit(self, pidfd: int) -> None:
         worker, pid = self._workers.pop(pidfd)
@@ -302,9 +306,8 @@ def preload() -> None:
     import random
 
     from .. import client, context, managers, pool, synchronize
-    from . import setup, worker
 
-    del client, context, managers, pool, random, setup, synchronize, worker
+    del client, context, managers, pool, random, synchronize
 
 
 def make_page() -> tuple[int, mmap.mmap]:
