@@ -50,13 +50,17 @@ def plain_package(directory):
     return plain
 
 
-class ManagersInPython(managers_test.Managers):
-    """All that managers do, with shared objects read in Python."""
-
-    reader = "python"
+class Plain:
+    """Its programs run without the extensions."""
 
     def run_program(self, source, *arguments, **more):
         return super().run_program(source, *arguments, package=plain_package(self.directory), **more)
+
+
+class ManagersInPython(Plain, managers_test.Managers):
+    """All that managers do, with shared objects read in Python."""
+
+    reader = "python"
 
     def test_what_reads(self):
         self.assertEqual(self.program('print(multiprocessing.info()["reader"])'), [self.reader])
@@ -72,6 +76,10 @@ class ManagersThatAsk(ManagersInPython):
         super().setUpClass()
         with open(os.path.join(plain_package(cls.directory), "taskpool", "segment.py"), "a") as file:
             file.write("\nis_safe = False\n")
+
+
+class Releases(Plain, managers_test.Releases):
+    """What results name is let go of."""
 
 
 class Fallback(Daemons):

@@ -3,9 +3,10 @@
 
 import signal
 import subprocess
+import time
 import unittest
 
-from support import DEADLINE, Daemons
+from support import DEADLINE, SOON, Daemons
 
 PROGRAM = '''
 import os, sys, threading, time
@@ -61,9 +62,9 @@ class Resume(Daemons):
         self.assertEqual(out.splitlines(), ["1 False <Lock free=0 waiting=0>", "{'a': 1, 'b': 2}", "['True', 'item'] [False, False]", "True",
                                             "cannot release un-acquired lock"], err)
 
-    def finish_without_daemon(self, program):
+    def finish_without_daemon(self, program, ready="ready\n"):
         """Kills the daemon once the program is ready; what it prints, and another daemon runs."""
-        self.assertEqual(program.stdout.readline(), "ready\n")
+        self.assertEqual(program.stdout.readline(), ready)
         self.daemon.process.send_signal(signal.SIGKILL)
         self.daemon.process.wait(DEADLINE)
         try:
@@ -117,6 +118,39 @@ class Resume(Daemons):
         for line in lines:
             kind, *how = line.split(" ", 1)
             self.assertEqual(how, [f"{'returned' if kind in ('join', 'process') else 'ended'} True True"], out + err)
+
+    def test_connections_and_exits_without_the_daemon(self):
+        """Processes end with the daemon: who reads from one hears the end, and what this program does at its exit takes no time."""
+        program = self.start("""
+            import atexit, sys, time
+            import taskpool
+            from taskpool import Manager, Pipe, Pool, Process, active_children
+
+            def keep(end):
+                end.send("here")
+                time.sleep(600)
+
+            if __name__ == "__main__":
+                pool, manager = Pool(2), Manager()
+                d, lock, queue = manager.dict(a=1), manager.Lock(), taskpool.Queue()
+                lock.acquire()
+                waiting = pool.map_async(time.sleep, [600])
+                lazy = pool.imap(time.sleep, [600])
+                ours, theirs = Pipe()
+                child = Process(target=keep, args=(theirs,))
+                child.start()
+                theirs.close()
+                print(ours.recv(), flush=True)
+                begun = time.monotonic()
+                try: ours.recv()
+                except EOFError as error: print("EOFError", time.monotonic() - begun < SOON)
+                atexit.register(lambda: print("left", time.monotonic() - begun < SOON, flush=True))
+                begun = time.monotonic()
+            """.replace("SOON", str(SOON)))
+        begun = time.monotonic()
+        out, err = self.finish_without_daemon(program, "here\n")
+        self.assertEqual((program.returncode, out.splitlines()), (0, ["EOFError True", "left True"]), err)
+        self.assertLess(time.monotonic() - begun, 2 * SOON, err)
 
     def test_a_daemon_that_stays_away(self):
         """Whatever waits ends with an error, soon."""
