@@ -2,7 +2,7 @@
 
 #include <chrono>
 
-namespace taskpool::client {
+namespace taskpool {
 
 /// Decides whether a wait may spin before it blocks: only while spinning has been succeeding, else once in
 /// kRetryEvery waits. Where processes share a CPU, spinning makes a round trip ten times slower; where they do not, it
@@ -29,10 +29,12 @@ class SpinPolicy {
       ++failures_;
     }
   }
+  /// Somebody else wants the CPU: as after kPatience failures.
+  void give_up() { failures_ = kPatience; }
 
  private:
   unsigned failures_ = 0;
   unsigned waits_ = 0;
 };
 
-}  // namespace taskpool::client
+}  // namespace taskpool

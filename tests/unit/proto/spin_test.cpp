@@ -1,8 +1,8 @@
-#include "client/cpp/spin.hpp"
+#include "proto/spin.hpp"
 
 #include <boost/test/unit_test.hpp>
 
-using taskpool::client::SpinPolicy;
+using taskpool::SpinPolicy;
 
 BOOST_AUTO_TEST_SUITE(spin)
 
