@@ -376,7 +376,12 @@ with Pool(1) as pool:
     wait_for(5)
     del mapped
     wait_for(0)
-'''), ["4", "3", "3", "[0, 1, 2]", "0", "5", "0"])
+    kept = [pool.apply_async(make_inside, ((i, i + 1),)) for i in range(3)]
+    for each in kept: each.wait()
+    del kept[0], each
+    wait_for(4)
+    print([(value["a"]["number"], value["b"][1]["number"]) for value in [each.get() for each in kept]])
+'''), ["4", "3", "3", "[0, 1, 2]", "0", "5", "0", "4", "[(1, 2), (2, 3)]"])
 
 
 if __name__ == "__main__":

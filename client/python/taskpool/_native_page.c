@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -391,6 +392,12 @@ static PyObject* run_item(Page* self, const Runner* runner, const char* item, ui
   return result;
 }
 
+/* Whether a pickle may hold shared objects, which the result has to name: payload.py notes them. */
+static int names_objects(PyObject* data) {
+  static const char package[] = "taskpool.";
+  return memmem(PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), package, sizeof package - 1) != NULL;
+}
+
 /* The item of a small result; NULL without an exception if payload.py has to see to it. */
 static PyObject* item_of(const Runner* runner, PyObject* result) {
   if (runner->is_map && PyDict_GET_SIZE(PyTuple_GET_ITEM(result, 2)) == 0) {
@@ -398,7 +405,10 @@ static PyObject* item_of(const Runner* runner, PyObject* result) {
     PyObject* const numbers = taskpool_encode_numbers(PyTuple_GET_ITEM(result, 1), elapsed_ns);
     if (numbers != NULL) return numbers;
   }
-  return taskpool_is_small(result, 2) ? taskpool_dumps_small(result) : NULL;
+  PyObject* const data = taskpool_is_small(result, 2) ? taskpool_dumps_small(result) : NULL;
+  if (data == NULL || !names_objects(data)) return data;
+  Py_DECREF(data);
+  return NULL;
 }
 
 /* Writes the result of a claimed ticket, or why there is none; eats what is raised. -1 with an exception: the channel
