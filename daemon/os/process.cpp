@@ -136,6 +136,14 @@ Result<void> signal(const UniqueFd& pidfd, int signo) {
   return {};
 }
 
+void kill_group(const UniqueFd& pidfd, pid_t leader) {
+  if (!signal(pidfd, 0)) return;
+  // If it ends and is reaped right here, the number still means its group or nothing: numbers come round, but not so
+  // soon.
+  ::kill(-leader, SIGKILL);
+  (void)signal(pidfd, SIGKILL);  // it leads no group yet
+}
+
 bool has_ended(int pidfd) {
   pollfd asked{pidfd, POLLIN, 0};
   return ::poll(&asked, 1, 0) > 0;

@@ -38,6 +38,8 @@ Result<Child> spawn(const SpawnOptions& options);
 
 /// Sends a signal; `ESRCH` if the child has exited and was reaped.
 Result<void> signal(const UniqueFd& pidfd, int signo);
+/// Kills a process that leads a group of its own, or is about to, and all of the group. No effect if it was reaped.
+void kill_group(const UniqueFd& pidfd, pid_t leader);
 
 /// Whether the process has ended. An event loop may say "readable" of a pidfd without cause: Asio hands a wake-up that
 /// was on its way for a closed descriptor to the next one that takes its place.

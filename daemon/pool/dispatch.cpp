@@ -22,8 +22,9 @@ constexpr auto kCancelCheck = 5ms;
 constexpr auto kCpuCheck = 10ms;
 /// For how long sessions count as at work together after the last time that one followed another.
 constexpr auto kSharedFor = 20ms;
-/// How long a zygote may take to say how a worker ended of which the kernel says that it has.
-constexpr auto kExitReport = 250ms;
+/// How long a zygote may take to say how a worker ended of which the kernel says that it has. On a host with far more to
+/// do than CPUs it does take its time; a caller is to know within a second.
+constexpr auto kExitReport = 700ms;
 }  // namespace
 
 std::optional<std::uint32_t> Pool::resolve(queue::Function& function) {

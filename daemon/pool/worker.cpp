@@ -523,8 +523,6 @@ void Worker::interrupt(Ticket ticket, Interrupt reason) {
   (void)os::signal(pidfd_, SIGUSR1);  // it may have exited: then there is nothing to interrupt
 }
 
-void Worker::kill() {
-  (void)os::signal(pidfd_, SIGKILL);  // it may have exited already
-}
+void Worker::kill() { os::kill_group(pidfd_, pid_); }
 
 }  // namespace taskpool::pool

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import unittest
 
-from story import SANITIZED, Daemon, Story, eventually
+from story import SANITIZED, Daemon, Story, eventually, is_alive
 
 MIB = 1 << 20
 # What the tasks of the python pools call. One argument each.
@@ -33,8 +33,11 @@ def burn(seconds):
         pass
     return seconds
 
-def burn_in_a_child(seconds):
-    return subprocess.run(["/usr/bin/python3", "-c", f"import time\\nwhile time.process_time() < {seconds}: pass"]).returncode
+def burn_in_a_child(seconds, pid_file):
+    with subprocess.Popen(["/usr/bin/python3", "-c", f"import time\\nwhile time.process_time() < {seconds}: pass"]) as child:
+        with open(pid_file, "w") as file:
+            file.write(str(child.pid))
+        return child.wait()
 
 def about(_):
     return {"nice": os.getpriority(os.PRIO_PROCESS, 0), "files": resource.getrlimit(resource.RLIMIT_NOFILE),
@@ -132,9 +135,13 @@ class Limited(Story):
         self.assertRegex(error.detail, r"^cpu_timeout_ms: killed after \d+ ms of CPU time, of 300$")
         error = self.assert_fails("timed_out", session.apply, "limits_helper.burn", 60, pool="cpu_python")
         self.assertIn("cpu_timeout_ms", error.detail)
-        # What a task starts counts, too.
-        error = self.assert_fails("timed_out", session.apply, "limits_helper.burn_in_a_child", 60, pool="cpu_python")
+        # What a task starts counts, too, and ends with its worker.
+        pid_file = os.path.join(self.helpers, "pid")
+        error = self.assert_fails("timed_out", session.apply, "limits_helper.burn_in_a_child", [60, pid_file], pool="cpu_python")
         self.assertIn("cpu_timeout_ms", error.detail)
+        with open(pid_file) as file:
+            child = file.read()
+        eventually(lambda: not is_alive(child), "it was killed")
         script = "while True: pass"
         error = self.assert_fails("timed_out", session.apply, "run", ["/usr/bin/python3", "-c", script], pool="cpu_command")
         self.assertIn("cpu_timeout_ms", error.detail)

@@ -121,20 +121,28 @@ def killed_and_restarted_with_the_store_intact(machine):
     assert kept(machine) == 2, "what a stop leaves"
 
 
-def python_functions_run(machine):
-    machine.run("dpkg", "-i", "/python3-taskpool.deb")
+@contextlib.contextmanager
+def edited_configuration(machine, change):
+    """taskpool.toml with its lines as `change` makes them."""
     config = os.path.join(machine.root, "etc/taskpool/taskpool.toml")
     with open(config) as file:
-        before = file.read()
-    with open(config, "a") as file:
-        file.write('\n[[pool]]\nname = "maths"\nruntime = "python"\nmodules = ["math"]\n')
-    machine.run("systemctl", "reload", "taskpoold.service")
-    done = machine.run("taskpool", "apply", "--pool", "maths", "math.factorial", "20", user="ann")
-    assert json.loads(done.stdout) == 2432902008176640000, done.stdout
-    program = "import taskpool; print(taskpool.info()['extension'], taskpool.cpu_count() > 0)"
-    assert machine.run("python3", "-c", program, user="ann").stdout.split() == ["True", "True"]
+        before = file.readlines()
     with open(config, "w") as file:
-        file.write(before)
+        file.writelines(change(before))
+    yield
+    with open(config, "w") as file:
+        file.writelines(before)
+
+
+def python_functions_run(machine):
+    machine.run("dpkg", "-i", "/python3-taskpool.deb")
+    pool = '\n[[pool]]\nname = "maths"\nruntime = "python"\nmodules = ["math"]\n'
+    with edited_configuration(machine, lambda lines: [*lines, pool]):
+        machine.run("systemctl", "reload", "taskpoold.service")
+        done = machine.run("taskpool", "apply", "--pool", "maths", "math.factorial", "20", user="ann")
+        assert json.loads(done.stdout) == 2432902008176640000, done.stdout
+        program = "import taskpool; print(taskpool.info()['extension'], taskpool.cpu_count() > 0)"
+        assert machine.run("python3", "-c", program, user="ann").stdout.split() == ["True", "True"]
     machine.run("systemctl", "reload", "taskpoold.service")
     machine.run("dpkg", "--purge", "python3-taskpool")
 
@@ -189,14 +197,9 @@ def reloaded_without_a_failed_request(machine):
 @contextlib.contextmanager
 def configured(machine, key, value):
     """taskpool.toml with another value of `key`, which the next start reads."""
-    config = os.path.join(machine.root, "etc/taskpool/taskpool.toml")
-    with open(config) as file:
-        before = file.readlines()
-    with open(config, "w") as file:
-        file.writelines([f"{key} = {json.dumps(value)}\n", *(line for line in before if not line.startswith(key + " "))])
-    yield
-    with open(config, "w") as file:
-        file.writelines(before)
+    line = f"{key} = {json.dumps(value)}\n"
+    with edited_configuration(machine, lambda lines: [line, *(each for each in lines if not each.startswith(key + " "))]):
+        yield
     machine.run("systemctl", "restart", "taskpoold.service")
 
 

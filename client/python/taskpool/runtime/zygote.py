@@ -129,6 +129,7 @@ class Forker:
             set_parent_death_signal()
             if os.getppid() != parent:  # it died before that took hold
                 os._exit(_EXIT_START_FAILED)
+            os.setpgid(0, 0)  # so that what its tasks start is killed with it
             self._close_own()
             code = life()
         except BaseException:
