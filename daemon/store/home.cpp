@@ -567,6 +567,12 @@ void Home::more() {
   want_work();
 }
 
+void Home::work_on(ObjectId id) {
+  asked_ = find(id);
+  if (!asked_) asked_ = stand_in(id);
+  start_work(asked_);
+}
+
 void Home::deadline_changed() { store_.arm(); }
 
 TimePoint Home::now() { return store_.now(); }

@@ -109,6 +109,8 @@ class Home final : public SyncHost {
   void want_work();
   /// An object needs Writer::work() before anybody can write to it.
   void start_work(const ObjectPtr& object);
+  /// What Sync asked to be worked on last.
+  const ObjectPtr& asked() const { return asked_; }
   /// Nobody holds it any more: blocked sessions go on.
   void set_free(const ObjectPtr& object);
 
@@ -118,6 +120,7 @@ class Home final : public SyncHost {
   bool may_change(ObjectId object) override;
   void changed(ObjectId object) override;
   void more() override;
+  void work_on(ObjectId id) override;
   void deadline_changed() override;
   TimePoint now() override;
   std::uint64_t unix_ms() override;
@@ -144,6 +147,7 @@ class Home final : public SyncHost {
   std::map<ObjectId, Orphan> orphans_;
   std::vector<ObjectPtr> working_;
   std::map<ObjectId, ObjectPtr> stand_ins_;
+  ObjectPtr asked_;
   bool reclaiming_ = true;
   bool syncing_ = false;
   Expiry expiry_;

@@ -128,6 +128,7 @@ class Store {
   bool hold(Client& client, const Prefix& prefix, const ObjectPtr& object);
   void unhold(Client& client, const Prefix& prefix, const ObjectPtr& object);
   Result<void> scan(Client& client, const Prefix& prefix, const ObjectPtr& object, const Operation& operation);
+  /// Error `busy`: it is to be tried again when the home has done what it was asked to work on.
   Result<void> sync(Client& client, const Prefix& prefix, const ObjectPtr& object, const Operation& operation);
   /// Whether a resumed session's request was done before; it is answered then.
   bool was_applied(Client& client, const Prefix& prefix, std::span<const std::byte> body);

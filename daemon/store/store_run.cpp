@@ -262,7 +262,9 @@ bool Store::control(Client& client, const Prefix& prefix, const ObjectPtr& objec
     default: break;
   }
   if (object->is_held()) return block(client, object);
-  if (const auto done = sync(client, prefix, object, operation); !done) fail_request(client, prefix, done.error());
+  const auto done = sync(client, prefix, object, operation);
+  if (!done && done.error().errc() == Errc::busy) return block(client, object->home->asked());
+  if (!done) fail_request(client, prefix, done.error());
   return true;
 }
 
@@ -309,9 +311,13 @@ Result<void> Store::sync(Client& client, const Prefix& prefix, const ObjectPtr& 
     call.number = next_integer(1);
   }
   const auto& known = **record;
-  if (known.resumed && home.sync().repeat(call, known.applied)) return {};
-  home.sync().run(call, item);
-  return {};
+  if (known.resumed) {
+    const auto repeated = home.sync().repeat(call, known.applied);
+    if (!repeated) return repeated.error();
+    if (*repeated) return {};
+  }
+  if (home.sync().run(call, item)) return {};
+  return fail(Errc::busy, "something has to grow first");
 }
 
 bool Store::hold(Client& client, const Prefix& prefix, const ObjectPtr& object) {

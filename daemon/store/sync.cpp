@@ -26,7 +26,7 @@ Result<void> Sync::set_words(Transaction& tx, ObjectId object, const AuxWords& b
 
 // Requests
 
-void Sync::run(const SyncCall& call, const ItemView& item) {
+bool Sync::run(const SyncCall& call, const ItemView& item) {
   const auto done = [&]() -> Result<void> {
     if (waits(call.code) && waiters_.find(call.owner.session, call.request()) != nullptr)
       return fail(Errc::bad_message, "request: one of this number waits already");
@@ -40,7 +40,9 @@ void Sync::run(const SyncCall& call, const ItemView& item) {
       default: return waits(call.code) ? try_or_wait(call, item) : act_once(call);
     }
   }();
+  if (!done && done.error().errc() == Errc::busy) return false;
   if (!done) call.reply.error(done.error());
+  return true;
 }
 
 Result<void> Sync::act_once(const SyncCall& call) {
@@ -113,16 +115,17 @@ Result<void> Sync::try_or_wait(const SyncCall& call, const ItemView& item) {
   if (call.timeout == milliseconds{0}) return refusal(Errc::timed_out);
   auto waiting = std::make_unique<Waiting>(call);
   if (call.code == Code::queue_put) {
-    auto& bytes = waiting_bytes_[call.owner.session];
+    const auto& bytes = waiting_bytes_[call.owner.session];
     if (item.value.size() > kMaxWaitingBytes - std::min(bytes, kMaxWaitingBytes))
       return fail(Errc::limit_reached, "the items that this session waits to put: above 64 MiB");
-    bytes += item.value.size();
     waiting->value.assign(item.value.begin(), item.value.end());
     waiting->refs.assign(item.refs.begin(), item.refs.end());
     waiting->encoding = item.encoding;
     waiting->writer_uid = item.writer_uid;
   }
-  add(std::move(waiting), place);
+  if (auto noted = note_waiting(*waiting); !noted) return noted;
+  if (!waiting->value.empty()) waiting_bytes_[call.owner.session] += waiting->value.size();
+  enqueue(std::move(waiting), place);
   return done;
 }
 
@@ -176,11 +179,6 @@ void Sync::set_deadline(Waiting& waiting, std::optional<milliseconds> timeout) {
   if (!before || deadline < *before) host_.deadline_changed();
 }
 
-Sync::Waiting& Sync::add(std::unique_ptr<Waiting> waiting, Place place) {
-  note_waiting(*waiting);
-  return enqueue(std::move(waiting), place);
-}
-
 Sync::Waiting& Sync::enqueue(std::unique_ptr<Waiting> waiting, Place place) {
   const auto timeout = waiting->call.timeout;
   waiting->since_ms = host_.unix_ms();
@@ -213,6 +211,10 @@ bool Sync::serve(Place place) {
   };
   const auto done = with_work(static_cast<ObjectId>(waiting.owner.session),
                               [&] { return with_work(waiting.call.object, serve_once); });
+  if (!done && done.error().errc() == Errc::busy) {
+    settle_later(static_cast<ObjectId>(place.object));
+    return false;
+  }
   if (!done) {
     conclude(waiting, done.error());
     return true;
@@ -286,6 +288,7 @@ void Sync::tell_some(std::size_t& budget) {
     auto noted = note();
     for (std::size_t tries = 0; !noted && noted.error().errc() == Errc::busy && tries < those.size(); ++tries)
       noted = with_work(record, note);
+    if (!noted && noted.error().errc() == Errc::busy) return host_.more();
     // An entry that has to stay behind goes with its session.
     for (auto* const waiter : those) {
       auto& waiting = static_cast<Waiting&>(*waiter);
@@ -357,7 +360,7 @@ void Sync::expire() {
 void Sync::work() {
   std::size_t budget = kSlice;
   tell_some(budget);
-  while (budget > 0 && !unsettled_.empty()) {
+  for (auto left = unsettled_.size(); budget > 0 && left > 0; --left) {  // it may get more of them, for the next turn
     const auto object = unsettled_.front();
     settle_some(object, budget);
     if (budget > 0) unsettled_.pop_front();

@@ -66,6 +66,8 @@ class SyncHost {
   virtual void changed(ObjectId object) = 0;
   /// There is more to do: call Sync::work() in the next turn of the event loop.
   virtual void more() = 0;
+  /// This object, or record of a session, has to grow before it can be changed: do Writer::work() on it, in slices.
+  virtual void work_on(ObjectId object) = 0;
   /// next_deadline() is earlier than it was.
   virtual void deadline_changed() = 0;
   virtual TimePoint now() = 0;
@@ -108,8 +110,10 @@ class Sync {
   /// Bytes of items that the waiting puts of one session may have.
   static constexpr std::size_t kMaxWaitingBytes = std::size_t{64} << 20;
 
-  /// Does it, or lets it wait: either way it is answered through call.reply, before this returns or later.
-  void run(const SyncCall& call, const ItemView& item = {});
+  /// Does it, or lets it wait: either way it is answered through call.reply, before this returns or later. False:
+  /// nothing happened, as something has to grow first. It is to be tried again when what the host was asked to work on
+  /// is done.
+  bool run(const SyncCall& call, const ItemView& item = {});
   /// True if this request waits: it will hear `cancelled`; if it waits on a condition, with its lock and unless it was
   /// notified.
   bool cancel(std::uint64_t session, std::uint64_t request);
@@ -130,8 +134,9 @@ class Sync {
   /// After recovery, before anything else: finds holders and waiters in the segment.
   void restore();
   /// For a request of a resumed session that may have come before, up to the number `applied`, which was the highest
-  /// that the session's record knew of. True: it was answered, or waits as it did. False: it has to be done now.
-  bool repeat(const SyncCall& call, std::uint64_t applied);
+  /// that the session's record knew of. True: it was answered, or waits as it did. False: it has to be done now. Error:
+  /// `busy`, as when run() says no.
+  Result<bool> repeat(const SyncCall& call, std::uint64_t applied);
 
   /// Everybody who holds anything, and who waits, in order of coming.
   std::vector<Holding> holdings();
@@ -178,17 +183,16 @@ class Sync {
   /// True: done. False: it has to wait.
   Result<bool> attempt(Transaction& tx, const Attempt& what, SyncAnswer& answer, Effects& effects);
   static void answer(const Reply& reply, const SyncAnswer& answer);
-  /// Makes a change, which may be tried several times. If the index of `own` has to grow for it, that is done at once:
-  /// records and indexes of holders have few entries beside other objects.
+  /// Makes a change, which may be tried several times. If the index of `own` has to grow for it, that is done at once
+  /// if it is little; else it has been left to the host, and the error is `busy`.
   template <class Change>
   Result<void> with_work(ObjectId own, Change change);
   Result<AuxWords> words(Transaction& tx, ObjectId object);
   Result<void> set_words(Transaction& tx, ObjectId object, const AuxWords& before, const AuxWords& after);
   Result<Place> place_for(Transaction& tx, const SyncCall& call);
-  Waiting& add(std::unique_ptr<Waiting> waiting, Place place);
   Waiting& enqueue(std::unique_ptr<Waiting> waiting, Place place);
   void set_deadline(Waiting& waiting, std::optional<std::chrono::milliseconds> timeout);
-  /// Serves the first of a lane; false: it has to wait on.
+  /// Serves the first of a lane; false: it has to wait on, perhaps only until its session's record has grown.
   bool serve(Place place);
   void settle_some(ObjectId object, std::size_t& budget);
   void settle_later(ObjectId object);
@@ -230,7 +234,8 @@ class Sync {
   bool end_some(std::uint64_t session, std::size_t& budget);
   Result<void> let_go(std::uint64_t session, ObjectId object);
   /// Gives the session's record an entry for one that is about to wait. It waits also if there is no room for that.
-  void note_waiting(Waiting& waiting);
+  /// Error: `busy`.
+  Result<void> note_waiting(Waiting& waiting);
   Result<void> note_pending(Transaction& tx, const Waiting& waiting);
   void note_loss(std::uint64_t session);
   bool is_lossy(std::uint64_t session);

@@ -97,7 +97,9 @@ Result<void> Sync::wait_at_barrier(const SyncCall& call) {
     if (!own) return own.error();
     if (BarrierState::from(*own).phase == BarrierState::Phase::broken) return refusal(Errc::broken);
   }
-  auto& waiting = add(std::make_unique<Waiting>(call), place_of(call.object, Lane::arrive));
+  auto made = std::make_unique<Waiting>(call);
+  if (auto noted = note_waiting(*made); !noted) return noted;
+  auto& waiting = enqueue(std::move(made), place_of(call.object, Lane::arrive));
   const auto request = waiting.request;
   if (const auto done = barrier_event(call.object, BarrierEvent::arrived); !done) conclude(waiting, done.error());
   auto* const still = waiters_.find(call.owner.session, request);

@@ -42,7 +42,7 @@ constexpr std::size_t kRestoreSteps = 1024;
 
 // Requests that wait, in their session's record
 
-void Sync::note_waiting(Waiting& waiting) {
+Result<void> Sync::note_waiting(Waiting& waiting) {
   const auto session = waiting.owner.session;
   const auto note = [&]() -> Result<void> {
     auto tx = host_.begin();
@@ -50,8 +50,13 @@ void Sync::note_waiting(Waiting& waiting) {
     return noted ? tx.commit() : noted;
   };
   waiting.order = waiters_.last_order() + 1;
-  waiting.noted = waiters_.count_of(session) < kMaxNoted && with_work(static_cast<ObjectId>(session), note);
+  if (waiters_.count_of(session) < kMaxNoted) {
+    auto noted = with_work(static_cast<ObjectId>(session), note);
+    if (!noted && noted.error().errc() == Errc::busy) return noted;
+    waiting.noted = noted.has_value();
+  }
   if (!waiting.noted) note_loss(session);
+  return boost::system::in_place_value;
 }
 
 void Sync::note_loss(std::uint64_t session) {
@@ -169,8 +174,10 @@ bool Sync::end_some(std::uint64_t session, std::size_t& budget) {
     if (budget == 0) return false;
     --budget;
     const auto object = static_cast<ObjectId>(*held->second.begin());
+    const auto gone = let_go(session, object);
+    if (!gone && gone.error().errc() == Errc::busy) return false;  // it grows
     // Nothing that a full segment could refuse; an object that is gone holds nobody.
-    if (!let_go(session, object)) held->second.erase(static_cast<std::uint64_t>(object));
+    if (!gone) held->second.erase(static_cast<std::uint64_t>(object));
     settle_later(object);
   }
   held_.erase(session);
@@ -291,7 +298,7 @@ void Sync::restore_waiter(std::unique_ptr<Waiting> waiting) {
   }
 }
 
-bool Sync::repeat(const SyncCall& call, std::uint64_t applied) {
+Result<bool> Sync::repeat(const SyncCall& call, std::uint64_t applied) {
   const auto session = call.owner.session;
   const auto request = call.request();
   if (const auto kept = kept_.find(session); kept != kept_.end())
@@ -319,8 +326,10 @@ bool Sync::repeat(const SyncCall& call, std::uint64_t applied) {
     is_pending = *pending;
     return tx.commit();
   };
-  (void)with_work(static_cast<ObjectId>(session), take_entry);  // if it stays, it goes with its session
-  if (is_pending || request > applied) return false;            // it waited and was not served, or is new
+  const auto taken = with_work(static_cast<ObjectId>(session), take_entry);
+  if (!taken && taken.error().errc() == Errc::busy) return taken.error();
+  // If it stays for another reason, it goes with its session.
+  if (is_pending || request > applied) return false;  // it waited and was not served, or is new
   if (waits(call.code) && is_lossy(session)) {
     call.reply.error(Errc::outcome_unknown, "so many requests waited that it is not known whether this one was served");
     return true;

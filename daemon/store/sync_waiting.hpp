@@ -37,7 +37,8 @@ struct Sync::Attempt {
   bool others_wait = false;                 ///< And go first.
 };
 
-inline constexpr std::size_t kWorkSteps = 1000;
+/// What grows with so many steps is not left to the host: some 5 to 10 us.
+inline constexpr std::size_t kWorkSteps = 250;
 
 // Words of the objects beyond those of their states. They hold orders of waiters, so that each of a long lane is told
 // the right thing also when the daemon dies in between.
@@ -57,12 +58,13 @@ template <class Change>
 Result<void> Sync::with_work(ObjectId own, Change change) {
   for (int attempt = 0;; ++attempt) {
     Result<void> done = change();
-    if (done || done.error().errc() != Errc::busy || attempt == 2) return done;
-    for (;;) {
-      const auto worked = writer_.work(own, kWorkSteps);
-      if (!worked) return worked.error();
-      if (*worked) break;
-    }
+    if (done || done.error().errc() != Errc::busy) return done;
+    // Here and not by the host alone: what does not succeed, as the segment is full, fails with the first steps.
+    const auto worked = writer_.work(own, kWorkSteps);
+    if (!worked) return worked.error();
+    if (*worked && attempt < 2) continue;
+    host_.work_on(own);
+    return done;
   }
 }
 

@@ -1,5 +1,6 @@
 #include <boost/test/unit_test.hpp>
 
+#include "daemon/store/semaphore_state.hpp"
 #include "tests/unit/sync/sync_story.hpp"
 
 namespace taskpool::store::testing {
@@ -262,6 +263,64 @@ BOOST_AUTO_TEST_CASE(a_number_waits_once) {
   clients[bob].heard.clear();
   ask(ann, Code::release, lock);
   BOOST_TEST(outcome(bobs) == "0");
+}
+
+BOOST_AUTO_TEST_CASE(a_large_record_grows_in_slices_and_its_session_waits_for_that) {
+  const auto lock = make(ObjectType::lock), other = make(ObjectType::lock), third = make(ObjectType::lock);
+  const auto ann = session(), bob = session(), cid = session();
+  for (const auto each : {lock, other, third}) ask(ann, Code::acquire, each);
+  const auto bobs = start(bob, Code::acquire, other), cids = start(cid, Code::acquire, other);
+  const auto cancelled = start(bob, Code::acquire, third);
+  // Up to where its index has to grow, and is too large for that to be done at once.
+  for (int i = 0; growing.empty(); ++i) {
+    auto tx = segment.begin();
+    KeyBuffer key;
+    key.set_integer(i);
+    const auto done = segment.writer->put(tx, static_cast<ObjectId>(bob), key, input("open"));
+    if (done)
+      tx.commit().value();
+    else
+      work_on(static_cast<ObjectId>(bob));
+  }
+  const auto wait = call(bob, Code::acquire, lock, {});
+  BOOST_TEST(!sync->run(wait));
+  BOOST_TEST(sync->size() == 3u);
+  // Nor is what has to be taken out of it done meanwhile, and those behind it do not overtake it.
+  ask(ann, Code::release, other);
+  BOOST_TEST(sync->cancel(bob, cancelled));
+  turn();
+  for (const auto request : {bobs, cids, cancelled}) BOOST_TEST(outcome(request) == "...");
+  work();
+  BOOST_TEST(slices > 10);
+  BOOST_TEST(outcome(bobs) == "0");
+  BOOST_TEST(outcome(cids) == "...");
+  BOOST_TEST(outcome(cancelled) == "!cancelled");
+  BOOST_TEST(sync->run(wait));
+  BOOST_TEST(outcome(wait.request()) == "...");
+  restart();
+  ask(ann, Code::release, lock);
+  BOOST_TEST(!repeat(bob, Code::acquire, lock, {.request = wait.request()}, applied(bob)));
+}
+
+BOOST_AUTO_TEST_CASE(a_session_that_ends_while_its_semaphore_grows_gives_its_units_back) {
+  const auto pool = make(ObjectType::bounded_semaphore);
+  {
+    auto tx = segment.begin();
+    AuxWords words{};
+    SemaphoreState{.value = 20'000, .bound = 20'000}.write(words);
+    for (std::size_t index = 0; index < words.size(); ++index)
+      segment.writer->set_aux(tx, pool, index, words[index]).value();
+    tx.commit().value();
+  }
+  const auto ann = session(), bob = session();
+  std::uint32_t threads = 0;
+  while (sync->run(call(ann, Code::acquire, pool, {.thread = ++threads}))) {
+  }
+  BOOST_TEST(!growing.empty());
+  sync->end_session(ann, [] {});
+  BOOST_TEST(ask(bob, Code::sync_state, pool) == std::to_string(20'001 - threads) + " 0");
+  work();
+  BOOST_TEST(ask(bob, Code::sync_state, pool) == "20000 0");
 }
 
 BOOST_AUTO_TEST_CASE(a_full_segment_does_not_keep_anybody_from_waiting) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -55,6 +56,8 @@ struct SyncStory : SyncHost {
   bool wants_work = false;
   int deadlines = 0;
   ObjectId held = ObjectId::none;
+  std::set<ObjectId> growing;  ///< What is worked on, a slice in each turn.
+  int slices = 0;
   std::map<ObjectType, ObjectId> once;
 
   SyncStory() { sync.emplace(*segment.writer, *this); }
@@ -99,7 +102,7 @@ struct SyncStory : SyncHost {
   }
   std::uint64_t start(std::uint64_t who, Code code, ObjectId object, const With& with) {
     const auto made = call(who, code, object, with);
-    sync->run(made, {.value = bytes_of(with.item), .encoding = 2});
+    while (!sync->run(made, {.value = bytes_of(with.item), .encoding = 2})) work();
     return made.request();
   }
   std::uint64_t start(std::uint64_t who, Code code, ObjectId object) { return start(who, code, object, With{}); }
@@ -114,7 +117,15 @@ struct SyncStory : SyncHost {
     return outcome(start(who, code, object, rest...));
   }
   void work() {
-    while (std::exchange(wants_work, false)) sync->work();
+    while (std::exchange(wants_work, false) || !growing.empty()) turn();
+  }
+  void turn() {
+    slices += static_cast<int>(growing.size());
+    std::erase_if(growing, [&](ObjectId id) {
+      const auto worked = segment.writer->work(id, 250);
+      return !worked || *worked;
+    });
+    sync->work();
   }
   void pass(std::chrono::milliseconds time) {
     clock += time;
@@ -135,7 +146,7 @@ struct SyncStory : SyncHost {
   }
   /// A resumed session sends a request again.
   bool repeat(std::uint64_t who, Code code, ObjectId object, With with, std::uint64_t applied) {
-    const bool done = sync->repeat(call(who, code, object, with), applied);
+    const bool done = sync->repeat(call(who, code, object, with), applied).value();
     work();
     return done;
   }
@@ -164,6 +175,7 @@ struct SyncStory : SyncHost {
   bool may_change(ObjectId object) override { return object != held; }
   void changed(ObjectId) override {}
   void more() override { wants_work = true; }
+  void work_on(ObjectId object) override { growing.insert(object); }
   void deadline_changed() override { ++deadlines; }
   TimePoint now() override { return clock; }
   std::uint64_t unix_ms() override { return 1'000'000; }
