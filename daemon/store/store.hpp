@@ -137,10 +137,13 @@ class Store {
   bool block(Client& client, const ObjectPtr& object);
   void keep(Client& client, const FrameView& frame, bool first);
   void let_pass(Client& client, std::size_t body_bytes);
-  void run_pending(Client& client);
+  /// Runs what waited, until that time at most. False: there is more.
+  bool run_pending(Client& client, std::chrono::steady_clock::time_point until);
 
   // store_time.cpp
   void work();
+  /// Has those go on whose object is free. False: there is more.
+  bool run_resumable();
   void on_timer();
   std::optional<std::chrono::steady_clock::time_point> next_due() const;
   void end_holds(std::chrono::steady_clock::time_point now);

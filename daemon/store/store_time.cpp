@@ -8,6 +8,8 @@ namespace {
 
 /// How often a watcher who lags is looked at.
 constexpr std::chrono::milliseconds kLagging{20};
+/// For how long requests that waited for an object are run in one turn: there may be megabytes of them.
+constexpr std::chrono::microseconds kResumeTime{250};
 
 }  // namespace
 
@@ -22,12 +24,20 @@ void Store::want_work() {
 void Store::work() {
   works_ = false;
   if (frozen_) return;
-  const auto resumable = std::exchange(resumable_, {});
-  for (auto* const client : resumable) run_pending(*client);
-  bool is_done = true;
+  bool is_done = run_resumable();
   for (const auto& [key, home] : homes_) is_done &= home->work();
   if (!is_done) want_work();
   arm();
+}
+
+bool Store::run_resumable() {
+  const auto resumable = std::exchange(resumable_, {});
+  const auto until = now() + kResumeTime;
+  std::vector<Client*> rest;
+  for (auto* const client : resumable)
+    if (now() >= until || !run_pending(*client, until)) rest.push_back(client);
+  resumable_.insert(resumable_.begin(), rest.begin(), rest.end());
+  return resumable_.empty();
 }
 
 std::optional<std::chrono::steady_clock::time_point> Store::next_due() const {
