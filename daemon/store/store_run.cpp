@@ -22,6 +22,31 @@ constexpr std::uint32_t kMostRounds = 100;
 
 bool is_quiet(const Prefix& prefix) { return (prefix.flags & kQuiet) != 0; }
 
+/// Goes before a batch, and has fetched what it will look up: in a large dict each set waits for memory, else.
+class Lookahead {
+ public:
+  Lookahead(const Client& client, std::span<const std::byte> body, std::uint32_t count)
+      : client_{client}, operations_{body, count}, is_over_{count == 1} {
+    for (int i = 0; i < kAhead; ++i) step();
+  }
+  void step() {
+    if (is_over_ || operations_.done()) return;
+    const auto operation = operations_.next();
+    is_over_ = !operation;
+    if (is_over_ || !operation->info->arguments.starts_with('k')) return;
+    const auto& opened = client_.state.opened;
+    const auto object = operation->target < opened.size() ? opened[operation->target].get() : nullptr;
+    if (object != nullptr && !object->gone)
+      object->home->writer().fetch_ahead(object->id, operation->arguments[0].bytes);
+  }
+
+ private:
+  static constexpr int kAhead = 16;  ///< What comes from memory meanwhile is about as much as a CPU has under way.
+  const Client& client_;
+  OperationReader operations_;
+  bool is_over_;
+};
+
 /// The code of the first operation, if there is one: `unhold` does not wait behind others.
 bool is_unhold(const Prefix& prefix, std::span<const std::byte> body) {
   return prefix.op == Op::store && prefix.count == 1 && body.size() >= kOperationBytes &&
@@ -164,7 +189,9 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
     for (const auto& place : effects_.placed) client.take_back(place);
   };
   bool writes = false;
+  Lookahead ahead{client, body, count};
   for (auto operation = first;;) {
+    ahead.step();
     const auto& info = *operation->info;
     Result<void> done{boost::system::in_place_value};
     if ((info.types & bit(object->type)) == 0)

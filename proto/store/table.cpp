@@ -120,6 +120,11 @@ SlotPlace look_up(const Record& record, KeyView key, std::uint64_t hash) {
   return place;
 }
 
+void fetch_slot(const Core& core, Reference table, std::uint64_t hash) {
+  constexpr int kToWrite = 1;
+  __builtin_prefetch(core.at(slot_offset(table.offset(), home_slot(hash, slots_of(core, table)))), kToWrite);
+}
+
 void set_slot(Record& record, const SlotPlace& place, std::uint64_t hash, Reference entry) {
   const std::uint64_t table = record.root().offset();
   const std::uint64_t slot = place.slot != 0 ? place.slot : place.free_slot;

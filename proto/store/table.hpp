@@ -16,6 +16,8 @@ struct SlotPlace {
   bool is_crowded = false;      ///< The run is so long that only keys made for it can be the cause.
 };
 SlotPlace look_up(const Record& record, KeyView key, std::uint64_t hash);
+/// Has the slot where that begins fetched, of the table at this root.
+void fetch_slot(const Core& core, Reference table, std::uint64_t hash);
 
 /// Stores an entry for a key that look_up() did not find, or over what it found.
 void set_slot(Record& record, const SlotPlace& place, std::uint64_t hash, Reference entry);

@@ -134,6 +134,9 @@ class Writer {
 
   // Dicts (namespaces, holders of primitives).
 
+  /// Has the memory fetched that the look-up of this key begins with, and waits for nothing: for who knows some keys
+  /// ahead. In a large dict each look-up else waits for memory, one after another.
+  void fetch_ahead(ObjectId id, KeyView key) const;
   Result<std::optional<EntryView>> find(Transaction& tx, ObjectId id, KeyView key);
   /// Inserts or overwrites. Returns true if the key is new (or its entry had expired).
   Result<bool> put(Transaction& tx, ObjectId id, KeyView key, const EntryInput& entry);

@@ -23,6 +23,15 @@ std::uint64_t word_place(Reference words, std::uint64_t index) {
 
 // Dicts.
 
+void Writer::fetch_ahead(ObjectId id, KeyView key) const {
+  const ObjectState* const found = core_->objects.find(id);
+  if (found == nullptr || key.empty()) return;
+  const std::uint64_t about = core_->word(found->record + offsetof(ObjectRecord, about));
+  const Reference root{core_->word(found->record + offsetof(ObjectRecord, root))};
+  if (root && shape_of(static_cast<ObjectType>(about & 0xff)) == Shape::dict)
+    fetch_slot(*core_, root, hash_key(key, core_->seed));
+}
+
 Result<std::optional<EntryView>> Writer::find(Transaction& tx, ObjectId id, KeyView key) {
   const auto record = open(tx, id, Shape::dict);
   if (!record) return record.error();
