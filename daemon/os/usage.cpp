@@ -20,12 +20,16 @@ constexpr std::size_t kMostProcesses = 4096;
 
 std::string proc(pid_t pid, const char* file) { return "/proc/" + std::to_string(pid) + file; }
 
-/// utime, stime, cutime and cstime of /proc/PID/stat, proc(5), in ticks.
-std::uint64_t ticks_of(pid_t pid) {
+/// The fields of /proc/PID/stat, proc(5), from the state on; none if there is no such process any more.
+std::istringstream fields_of(pid_t pid) {
   const auto stat = read_text(proc(pid, "/stat"));
   const auto name_end = stat.rfind(')');  // the name may hold anything
-  if (name_end == std::string::npos) return 0;
-  std::istringstream fields{stat.substr(name_end + 1)};
+  return std::istringstream{name_end == std::string::npos ? "" : stat.substr(name_end + 1)};
+}
+
+/// utime, stime, cutime and cstime, in ticks.
+std::uint64_t ticks_of(pid_t pid) {
+  auto fields = fields_of(pid);
   constexpr int kBefore = 11;  // from state to cmajflt
   std::string skipped;
   for (int field = 0; field < kBefore; ++field) fields >> skipped;
@@ -78,6 +82,11 @@ std::chrono::microseconds cpu_time_of_tree(pid_t root) {
   }
   const auto per_second = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
   return std::chrono::microseconds{static_cast<std::int64_t>(ticks * 1'000'000 / per_second)};
+}
+
+bool is_stopped(pid_t pid) {
+  char state = 0;
+  return (fields_of(pid) >> state) && state == 'T';
 }
 
 std::uint64_t oom_kills_of_host() { return field_in(read_text("/proc/vmstat"), "oom_kill").value_or(0); }

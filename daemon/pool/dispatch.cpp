@@ -5,6 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include "daemon/log.hpp"
+#include "daemon/os/usage.hpp"
 #include "daemon/pool/pool.hpp"
 #include "proto/limits.hpp"
 
@@ -22,8 +24,10 @@ constexpr auto kCancelCheck = 5ms;
 constexpr auto kCpuCheck = 10ms;
 /// For how long sessions count as at work together after the last time that one followed another.
 constexpr auto kSharedFor = 20ms;
-/// How long a zygote may take to say how a worker ended of which the kernel says that it has. On a host with far more to
-/// do than CPUs it does take its time; a caller is to know within a second.
+/// How often a worker that has tasks is looked at, whether it was stopped.
+constexpr auto kStopCheck = 500ms;
+/// How long a zygote may take to say how a worker ended of which the kernel says that it has. On a host with far more
+/// to do than CPUs it does take its time; a caller is to know within a second.
 constexpr auto kExitReport = 700ms;
 }  // namespace
 
@@ -195,7 +199,13 @@ void Pool::check(Worker& worker, TimePoint now) {
     worker.stopping->killed = true;
     worker.kill();
   }
-  if (const auto running = worker.running()) check_running(worker, *running, now);
+  if (const auto running = worker.running()) {
+    check_running(worker, *running, now);
+  } else if (!worker.is_idle() && os::is_stopped(worker.pid())) {
+    // No timeout would ever end what it has not begun. Nothing of it is lost: it runs on another one.
+    log::warning("worker_stopped", {{"worker", worker.number()}, {"pid", worker.pid()}});
+    worker.kill();
+  }
 }
 
 void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoint now) {
@@ -258,6 +268,7 @@ std::optional<Pool::TimePoint> Pool::next_check(Worker& worker, TimePoint now) c
   if (worker.stopping && !worker.stopping->killed) by(worker.stopping->kill_at);
   if (worker.items() > 1 && !worker.slow) by(now + queue::kSlowItem);
   if (worker.is_idle()) return next;
+  by(now + kStopCheck);
   const auto running = worker.running();
   const auto& job = running ? *running->assignment->job : *worker.assignments().front().job;
   const auto since = running ? running->since : now;

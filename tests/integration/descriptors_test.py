@@ -67,6 +67,7 @@ class Starved(Story):
 
     def test_a_zygote_without_any(self):
         session = self.session()
+        eventually(lambda: len(self.daemon.workers("default", "idle")) == 2, "there are two", DEADLINE)
         request = session.start("sleep", 0.5)
         busy, zygote = self.running()
         other = next(row["pid"] for row in self.daemon.workers("default") if row["pid"] != busy)

@@ -61,6 +61,16 @@ class Misbehaving(Story):
         self.assert_fails("timed_out", session.result, request)
         eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "it is replaced")
 
+    def test_a_worker_that_is_stopped_before_it_begins_keeps_no_task(self):
+        session = self.session()
+        workers = eventually(lambda: len(self.daemon.workers(state="idle")) == 2 and self.daemon.workers(), "both are there")
+        for worker in workers:
+            os.kill(worker["pid"], signal.SIGSTOP)
+        found, _ = session.map("square", range(100))
+        self.assertEqual(found[99], 9801)
+        self.assertFalse({worker["pid"] for worker in workers} & {worker["pid"] for worker in self.daemon.workers()})
+        self.assertIn("event=worker_stopped", self.daemon.log())
+
     def test_an_idle_worker_that_dies_is_replaced(self):
         before = {row["pid"] for row in eventually(lambda: self.daemon.workers(state="idle"), "workers")}
         for pid in before:

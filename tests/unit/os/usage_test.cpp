@@ -79,6 +79,22 @@ BOOST_AUTO_TEST_CASE(a_process_sets_its_limits_for_good) {
   BOOST_TEST(WEXITSTATUS(status) == 0);
 }
 
+BOOST_AUTO_TEST_CASE(a_process_is_stopped_until_it_is_continued) {
+  const pid_t child = ::fork();
+  if (child == 0)
+    for (;;) ::pause();
+  BOOST_TEST(!is_stopped(child));
+  ::kill(child, SIGSTOP);
+  ::waitpid(child, nullptr, WUNTRACED);
+  BOOST_TEST(is_stopped(child));
+  ::kill(child, SIGCONT);
+  ::waitpid(child, nullptr, WCONTINUED);
+  BOOST_TEST(!is_stopped(child));
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  BOOST_TEST(!is_stopped(child));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace taskpool::os
