@@ -203,7 +203,7 @@ class Limits(Story):
         for function, argument in (("sleep", 30), ("spin", 30_000_000)):
             with self.subTest(function):
                 request = session.start(function, argument)
-                eventually(lambda: self.daemon.workers(state="busy"), "it runs")
+                eventually(lambda: self.daemon.workers(state="running"), "it runs")
                 self.assertEqual(session.ask("cancel", {"request": request}), {"cancelled": 1})
                 self.assert_fails("cancelled", session.result, request)
 
@@ -211,7 +211,7 @@ class Limits(Story):
         session = self.session()
         request = session.start("spin", 30_000_000, announce=True)
         task = session.receive("progress").head["task"]
-        eventually(lambda: self.daemon.workers(state="busy"), "it runs")
+        eventually(lambda: self.daemon.workers(state="running"), "it runs")
         self.session().ask("cancel", {"task": task, "force": True})
         self.assert_fails("cancelled", session.result, request)
 

@@ -133,7 +133,7 @@ class Ending(unittest.TestCase):
             session = daemon.session()
             running = [session.start("spin", 60_000_000), session.start("sleep", 60)]
             waiting = session.start("square", 1)
-            eventually(lambda: len(daemon.workers(state="busy")) == 2, "they run")
+            eventually(lambda: len(daemon.workers(state="running")) == 2, "they run")
             pids = [row["pid"] for row in daemon.workers()]
             daemon.process.send_signal(signal.SIGTERM)
             for request in (*running, waiting):
@@ -149,7 +149,7 @@ class Ending(unittest.TestCase):
         with Daemon('stop_timeout = "200ms"\ncancel_grace = "500ms"') as daemon:
             session = daemon.session()
             session.start("sleep", 60)
-            eventually(lambda: daemon.workers(state="busy"), "it runs")
+            eventually(lambda: daemon.workers(state="running"), "it runs")
             workers = [row["pid"] for row in daemon.workers()]
             zygotes = {parent_of(pid) for pid in workers}
             self.assertNotIn(daemon.process.pid, zygotes)
@@ -165,7 +165,7 @@ class Ending(unittest.TestCase):
         with Daemon('cancel_grace = "100ms"') as daemon:
             session = daemon.session()
             session.start("sleep", 60)
-            eventually(lambda: daemon.workers(state="busy"), "it runs")
+            eventually(lambda: daemon.workers(state="running"), "it runs")
             daemon.process.send_signal(signal.SIGINT)
             eventually(lambda: "event=stopping" in daemon.log(), "it has heard")
             daemon.process.send_signal(signal.SIGINT)
@@ -177,7 +177,7 @@ class Ending(unittest.TestCase):
         with Daemon() as daemon:
             session, other = daemon.session(), daemon.session()
             running = session.start("sleep", 0.3)
-            eventually(lambda: daemon.workers(state="busy"), "it runs")
+            eventually(lambda: daemon.workers(state="running"), "it runs")
             with self.assertRaises(Failed) as caught:
                 other.ask("drain", {"timeout_ms": 20})
             self.assertEqual(caught.exception.code, "timed_out")
@@ -192,7 +192,7 @@ class Ending(unittest.TestCase):
             with self.subTest(force=force), Daemon('cancel_grace = "100ms"') as daemon:
                 session = daemon.session()
                 request = session.start("sleep", 60 if force else 0.2)
-                eventually(lambda: daemon.workers(state="busy"), "it runs")
+                eventually(lambda: daemon.workers(state="running"), "it runs")
                 self.assertEqual(session.ask("shutdown", {"force": force}), {})
                 if not force:
                     self.assertEqual(session.result(request), 0.2)
@@ -372,7 +372,7 @@ class Pools(Story):
             with self.subTest(terminate=terminate):
                 pool = session.ask("pool_open", {"workers": 1})["pool"]
                 requests = [session.start("sleep", 0.1 if not terminate else 60, pool=pool) for _ in range(3)]
-                eventually(lambda: [row for row in self.daemon.workers(state="busy") if row["pool"] == pool], "it runs")
+                eventually(lambda: [row for row in self.daemon.workers(state="running") if row["pool"] == pool], "it runs")
                 session.ask("pool_close", {"pool": pool, "terminate": terminate})
                 outcomes = [session.receive("result", "error", request=request) for request in requests]
                 self.assertEqual({outcome.op for outcome in outcomes}, {"error"} if terminate else {"result"})

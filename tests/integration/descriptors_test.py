@@ -29,7 +29,7 @@ class Starved(Story):
 
     def running(self):
         """Who runs something, and the zygote that it came from."""
-        rows = eventually(lambda: self.daemon.workers("default", "busy"), "it runs")
+        rows = eventually(lambda: self.daemon.workers("default", "running"), "it runs")
         with open(f"/proc/{rows[0]['pid']}/stat", encoding="ascii") as file:
             return rows[0]["pid"], int(file.read().rsplit(")", 1)[1].split()[1])
 

@@ -238,7 +238,7 @@ class Deaths(Story):
     def test_a_worker_killed_from_outside_fails_only_what_it_ran(self):
         session = self.session()
         request = session.start_map("stall_at", range(2000))
-        stalled = eventually(lambda: [row for row in self.daemon.workers(state="busy") if row.get("index") == 1000], "it stalls")
+        stalled = eventually(lambda: [row for row in self.daemon.workers(state="running") if row.get("index") == 1000], "it stalls")
         os.kill(stalled[0]["pid"], signal.SIGKILL)
         found, done = session.outcomes(request)
         self.assertEqual(done, {"total": 2000, "succeeded": 1999, "failed": 1})
@@ -260,9 +260,9 @@ class Deaths(Story):
     def test_lost_retries_run_it_again(self):
         session = self.session()
         request = session.start_map("stall_at", range(2000), lost_retries=1, retry_delay_ms=1)
-        stalled = eventually(lambda: [row for row in self.daemon.workers(state="busy") if row.get("index") == 1000], "it stalls")
+        stalled = eventually(lambda: [row for row in self.daemon.workers(state="running") if row.get("index") == 1000], "it stalls")
         os.kill(stalled[0]["pid"], signal.SIGKILL)
-        again = eventually(lambda: [row for row in self.daemon.workers(state="busy")
+        again = eventually(lambda: [row for row in self.daemon.workers(state="running")
                                     if row.get("index") == 1000 and row["pid"] != stalled[0]["pid"]], "it runs again")
         eventually(lambda: self.daemon.ask("ps", {"all": True})["tasks"][0]["done"] == 1999, "all others are done")
         session.ask("cancel", {"request": request, "force": True})

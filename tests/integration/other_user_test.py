@@ -41,7 +41,7 @@ class OtherUser(unittest.TestCase):
         daemon = self.start("0666")
         own = daemon.session()
         task = own.apply("sleep", 60, detached=True)["task"]
-        eventually(lambda: daemon.workers(state="busy"), "it runs")
+        eventually(lambda: daemon.workers(state="running"), "it runs")
 
         def requests():
             session = Session(daemon.socket)

@@ -37,7 +37,7 @@ class Roles(unittest.TestCase):
         daemon = self.roles()
         own = daemon.session()
         theirs = own.apply("sleep", 60, detached=True)["task"]
-        eventually(lambda: daemon.workers(state="busy"), "it runs")
+        eventually(lambda: daemon.workers(state="running"), "it runs")
         pool = own.ask("pool_open", {"name": "roots", "workers": 1})["pool"]
 
         def requests():

@@ -170,7 +170,7 @@ class Results(Story):
         request = session.start("make_and_sleep", [])
         (id,) = eventually(self.ids, "the task made its dict")
         self.stays(id)  # its handle went, but it may still be returned
-        worker = next(row for row in self.daemon.workers(state="busy") if row["function"] == "make_and_sleep")
+        worker = next(row for row in self.daemon.workers(state="running") if row["function"] == "make_and_sleep")
         os.kill(worker["pid"], signal.SIGKILL)
         self.assert_fails("worker_lost", session.result, request)
         self.goes(id)

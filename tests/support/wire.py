@@ -298,8 +298,10 @@ class Daemon:
             return session.ask(op, head)
 
     def workers(self, pool="", state=None):
-        """Rows of the workers that there are, or of those in a state."""
+        """Rows of the workers that there are, or of those in a state; "running": of those that have begun what they are busy with."""
         rows = self.ask("workers", {"pool": pool})["workers"]
+        if state == "running":
+            return [row for row in rows if "run_ms" in row]
         return [row for row in rows if state in (None, row["state"])]
 
     def counter(self, name):
