@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/post.hpp>
 #include <initializer_list>
 #include <utility>
 
@@ -17,6 +18,10 @@ namespace {
 constexpr std::size_t kReadBytes = 64 * 1024;
 /// Reads of one peer in a row, so that one who never stops talking does not keep the others waiting.
 constexpr int kReadsPerWake = 4;
+/// For how long frames that came together are handled in one turn: a read may bring a thousand that cost some
+/// microseconds each. And how often that is looked at.
+constexpr std::chrono::microseconds kHandleTime{250};
+constexpr std::size_t kFramesPerLook = 16;
 }  // namespace
 
 Channel::Channel(Turn& turn, os::UniqueFd socket) : turn_{turn}, socket_{turn.io(), socket.release()} {}
@@ -34,19 +39,31 @@ boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
       if (error) break;
       continue;
     }
-    const auto [error] = co_await socket_.async_wait(asio::posix::descriptor_base::wait_read, kTuple);
-    if (error) break;  // close() cancelled it
-    for (int reads = 0; reads < kReadsPerWake; ++reads) {
-      const auto more = receive_once();
-      if (!more) co_return more.error();
-      if (const auto handled = handle_frames(sink); !handled) co_return handled.error();
-      if (!*more || closed_ || paused_) break;
+    if (has_frames_) {
+      co_await asio::post(turn_.io(), kTuple);  // the others' turn
+      if (closed_) break;
+    } else {
+      const auto [error] = co_await socket_.async_wait(asio::posix::descriptor_base::wait_read, kTuple);
+      if (error) break;  // close() cancelled it
     }
-    sink.on_batch();
-    if (end_seen_) break;
+    const auto handled = handle_what_came(sink);
+    if (!handled) co_return handled.error();
+    if (end_seen_ && !has_frames_) break;
   }
   if (end_seen_ && !decoder_.at_border()) co_return fail(Errc::bad_message, "the stream ended inside a frame");
   co_return boost::system::in_place_value;
+}
+
+Result<void> Channel::handle_what_came(FrameSink& sink) {
+  handle_until_.reset();
+  for (int reads = 0; reads < kReadsPerWake; ++reads) {
+    const auto more = has_frames_ ? Result<bool>{false} : receive_once();
+    if (!more) return more.error();
+    if (const auto handled = handle_frames(sink, false); !handled) return handled.error();
+    if (!*more || has_frames_ || closed_ || paused_) break;
+  }
+  sink.on_batch();
+  return boost::system::in_place_value;
 }
 
 void Channel::pause(bool is_paused) {
@@ -65,12 +82,14 @@ asio::awaitable<void> Channel::wait_resumed() {
 }
 
 Result<void> Channel::read_rest(FrameSink& sink) {
-  while (!end_seen_) {
-    const auto more = receive_once();
-    if (!more) return more.error();
-    if (const auto handled = handle_frames(sink); !handled) return handled.error();
-    if (!*more) break;
+  for (bool more = true; more;) {
+    if (const auto handled = handle_frames(sink, true); !handled) return handled.error();
+    if (end_seen_) break;
+    const auto received = receive_once();
+    if (!received) return received.error();
+    more = *received;
   }
+  if (const auto handled = handle_frames(sink, true); !handled) return handled.error();
   sink.on_batch();
   return boost::system::in_place_value;
 }
@@ -85,8 +104,15 @@ Result<bool> Channel::receive_once() {
   return received->bytes == room.size();
 }
 
-Result<void> Channel::handle_frames(FrameSink& sink) {
-  while (!closed_) {
+Result<void> Channel::handle_frames(FrameSink& sink, bool all) {
+  has_frames_ = false;
+  for (std::size_t count = 0; !closed_; ++count) {
+    if (!all && count % kFramesPerLook == kFramesPerLook - 1) {  // few need no look at the clock
+      const auto now = std::chrono::steady_clock::now();
+      if (!handle_until_) handle_until_ = now + kHandleTime;
+      has_frames_ = now >= *handle_until_;
+      if (has_frames_) break;
+    }
     auto frame = decoder_.next();
     if (!frame) return frame.error();
     if (!*frame) {
@@ -97,7 +123,8 @@ Result<void> Channel::handle_frames(FrameSink& sink) {
     if (!fds) return fds.error();
     if (const auto handled = sink.on_frame(**frame, std::move(*fds)); !handled) return handled.error();
   }
-  if (received_fds_.size() > kMaxFrameFds) return fail(Errc::bad_message, "fds: more descriptors than frames take");
+  // Those of frames that wait for the next turn are their own.
+  if (!has_frames_ && received_fds_.size() > kMaxFrameFds) return fail(Errc::bad_message, "fds: more descriptors than frames take");
   return boost::system::in_place_value;
 }
 

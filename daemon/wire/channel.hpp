@@ -3,11 +3,13 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -77,7 +79,9 @@ class Channel {
   };
 
   Result<bool> receive_once();  // false: nothing there, or the end
-  Result<void> handle_frames(FrameSink& sink);
+  /// Those that were read: all, or as many as one turn has time for.
+  Result<void> handle_frames(FrameSink& sink, bool all);
+  Result<void> handle_what_came(FrameSink& sink);
   /// out_, with memory.
   ByteBuffer& out();
   boost::asio::awaitable<void> wait_resumed();
@@ -98,6 +102,8 @@ class Channel {
   bool writing_ = false;
   bool closed_ = false;
   bool end_seen_ = false;
+  bool has_frames_ = false;  ///< That were read, and wait for the next turn.
+  std::optional<std::chrono::steady_clock::time_point> handle_until_;
   bool paused_ = false;
   bool hung_up_ = false;                                ///< The peer is gone; what it sent may be there.
   std::unique_ptr<boost::asio::steady_timer> resumed_;  ///< Cancelled when the pause ends.
