@@ -124,7 +124,8 @@ Result<void> Channel::handle_frames(FrameSink& sink, bool all) {
     if (const auto handled = sink.on_frame(**frame, std::move(*fds)); !handled) return handled.error();
   }
   // Those of frames that wait for the next turn are their own.
-  if (!has_frames_ && received_fds_.size() > kMaxFrameFds) return fail(Errc::bad_message, "fds: more descriptors than frames take");
+  if (!has_frames_ && received_fds_.size() > kMaxFrameFds)
+    return fail(Errc::bad_message, "fds: more descriptors than frames take");
   return boost::system::in_place_value;
 }
 
