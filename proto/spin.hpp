@@ -29,8 +29,6 @@ class SpinPolicy {
       ++failures_;
     }
   }
-  /// Somebody else wants the CPU: as after kPatience failures.
-  void give_up() { failures_ = kPatience; }
 
  private:
   unsigned failures_ = 0;
