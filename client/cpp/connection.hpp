@@ -15,9 +15,9 @@
 #include "client/cpp/mapping.hpp"
 #include "client/cpp/pending.hpp"
 #include "client/cpp/socket.hpp"
+#include "client/cpp/spin.hpp"
 #include "proto/arena_space.hpp"
 #include "proto/items.hpp"
-#include "proto/spin.hpp"
 #include "taskpool/client.hpp"
 #include "taskpool/object.hpp"
 

@@ -21,7 +21,7 @@ enum {
   /* Frames that follow each other closely are sent together: when there are so many bytes, or after so long. */
   kBatchBytes = 1 << 15,
   kBatchNs = 1000000,
-  /* proto/spin.hpp has the reasons. */
+  /* client/cpp/spin.hpp has the reasons. */
   kSpinNs = 60000,
   kSpinPatience = 4,
   kSpinAgain = 512,

@@ -2,7 +2,7 @@
 
 #include <chrono>
 
-namespace taskpool {
+namespace taskpool::client {
 
 /// Decides whether a wait may spin before it blocks: only while spinning has been succeeding, else once in
 /// kRetryEvery waits. Where processes share a CPU, spinning makes a round trip ten times slower; where they do not, it
@@ -35,4 +35,4 @@ class SpinPolicy {
   unsigned waits_ = 0;
 };
 
-}  // namespace taskpool
+}  // namespace taskpool::client

@@ -1,8 +1,8 @@
-#include "proto/spin.hpp"
+#include "client/cpp/spin.hpp"
 
 #include <boost/test/unit_test.hpp>
 
-using taskpool::SpinPolicy;
+using taskpool::client::SpinPolicy;
 
 BOOST_AUTO_TEST_SUITE(spin)
 
