@@ -164,6 +164,7 @@ int App::run() {
   pools_.open_configured([this](const std::string& error) { on_pools_started(error); });
   server_.on_ended = [this] { watch_idle(); };
   io_.run();
+  os::block_signals({SIGTERM, SIGINT, SIGHUP});
   store_.leave();
   std::error_code ignored;
   std::filesystem::remove(config_.spool, ignored);  // stays if it holds something

@@ -26,4 +26,11 @@ void Signals::cancel() {
   signals_.cancel(ignored);
 }
 
+void block_signals(std::initializer_list<int> signals) {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signo : signals) ::sigaddset(&set, signo);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 }  // namespace taskpool::os

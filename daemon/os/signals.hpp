@@ -24,4 +24,8 @@ class Signals {
   bool cancelled_ = false;
 };
 
+/// This thread does not hear of them any more: for a process of one thread that is about to end, and is not to be ended
+/// otherwise when those who caught signals are gone.
+void block_signals(std::initializer_list<int> signals);
+
 }  // namespace taskpool::os

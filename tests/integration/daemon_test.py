@@ -128,6 +128,16 @@ class Ending(unittest.TestCase):
             self.assertEqual(daemon.wait(), 0)
             session.close()
 
+    def test_signals_do_not_kill_what_ends_already(self):
+        for _ in range(5):
+            with Daemon() as daemon:
+                daemon.session().close()
+                daemon.process.send_signal(signal.SIGTERM)
+                eventually(lambda: "event=stopped" in daemon.log(), "it ends")
+                while daemon.process.poll() is None:
+                    daemon.process.send_signal(signal.SIGTERM)
+                self.assertEqual(daemon.process.returncode, 0, daemon.log()[-2000:])
+
     def test_stop_timeout_cancels_and_says_so(self):
         with Daemon('stop_timeout = "200ms"\ncancel_grace = "100ms"') as daemon:
             session = daemon.session()
