@@ -55,11 +55,11 @@ boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
 }
 
 Result<void> Channel::handle_what_came(FrameSink& sink) {
-  handle_until_.reset();
+  Until until;
   for (int reads = 0; reads < kReadsPerWake; ++reads) {
     const auto more = has_frames_ ? Result<bool>{false} : receive_once();
     if (!more) return more.error();
-    if (const auto handled = handle_frames(sink, false); !handled) return handled.error();
+    if (const auto handled = handle_frames(sink, &until); !handled) return handled.error();
     if (!*more || has_frames_ || closed_ || paused_) break;
   }
   sink.on_batch();
@@ -82,14 +82,13 @@ asio::awaitable<void> Channel::wait_resumed() {
 }
 
 Result<void> Channel::read_rest(FrameSink& sink) {
-  for (bool more = true; more;) {
-    if (const auto handled = handle_frames(sink, true); !handled) return handled.error();
-    if (end_seen_) break;
+  for (bool more = true;;) {
+    if (const auto handled = handle_frames(sink, nullptr); !handled) return handled.error();
+    if (end_seen_ || !more) break;
     const auto received = receive_once();
     if (!received) return received.error();
     more = *received;
   }
-  if (const auto handled = handle_frames(sink, true); !handled) return handled.error();
   sink.on_batch();
   return boost::system::in_place_value;
 }
@@ -104,13 +103,13 @@ Result<bool> Channel::receive_once() {
   return received->bytes == room.size();
 }
 
-Result<void> Channel::handle_frames(FrameSink& sink, bool all) {
+Result<void> Channel::handle_frames(FrameSink& sink, Until* until) {
   has_frames_ = false;
   for (std::size_t count = 0; !closed_; ++count) {
-    if (!all && count % kFramesPerLook == kFramesPerLook - 1) {  // few need no look at the clock
+    if (until != nullptr && count % kFramesPerLook == kFramesPerLook - 1) {  // few need no look at the clock
       const auto now = std::chrono::steady_clock::now();
-      if (!handle_until_) handle_until_ = now + kHandleTime;
-      has_frames_ = now >= *handle_until_;
+      if (!*until) *until = now + kHandleTime;
+      has_frames_ = now >= **until;
       if (has_frames_) break;
     }
     auto frame = decoder_.next();

@@ -79,8 +79,10 @@ class Channel {
   };
 
   Result<bool> receive_once();  // false: nothing there, or the end
+  /// When a turn has had its share of what came; nothing before the first look at the clock.
+  using Until = std::optional<std::chrono::steady_clock::time_point>;
   /// Those that were read: all, or as many as one turn has time for.
-  Result<void> handle_frames(FrameSink& sink, bool all);
+  Result<void> handle_frames(FrameSink& sink, Until* until);
   Result<void> handle_what_came(FrameSink& sink);
   /// out_, with memory.
   ByteBuffer& out();
@@ -103,7 +105,6 @@ class Channel {
   bool closed_ = false;
   bool end_seen_ = false;
   bool has_frames_ = false;  ///< That were read, and wait for the next turn.
-  std::optional<std::chrono::steady_clock::time_point> handle_until_;
   bool paused_ = false;
   bool hung_up_ = false;                                ///< The peer is gone; what it sent may be there.
   std::unique_ptr<boost::asio::steady_timer> resumed_;  ///< Cancelled when the pause ends.
