@@ -41,64 +41,68 @@ Error misfit(const OperationInfo& info, std::size_t index) {
 
 }  // namespace
 
-Result<Argument> ArgumentReader::read_one() {
+Result<void> ArgumentReader::read_one(Argument& into) {
   if (rest_.size() < kArgumentBytes) return bad("an argument's header is cut short");
   const auto size = load<std::uint32_t>(rest_.data() + kSizeAt);
   const auto tail = load<std::uint32_t>(rest_.data() + kEncodingAt);  // the encoding and three zero bytes
   if (tail > 0xff) return bad("a reserved byte is not zero");
   if (size > rest_.size() - kArgumentBytes) return bad("an argument is longer than the body");
-  Argument argument;
-  argument.encoding = static_cast<std::uint8_t>(tail & 0x7f);
-  argument.in_arena = (tail & kArgumentInArena) != 0;
-  argument.bytes = rest_.subspan(kArgumentBytes, size);
-  if (!is_known(argument.encoding)) return bad("an argument's encoding is unknown");
-  if (argument.in_arena) {
+  const auto encoding = static_cast<std::uint8_t>(tail & 0x7f);
+  into = {.encoding = encoding,
+          .in_arena = (tail & kArgumentInArena) != 0,
+          .bytes = rest_.subspan(kArgumentBytes, size),
+          .refs = {}};
+  if (!is_known(encoding)) return bad("an argument's encoding is unknown");
+  if (into.in_arena) {
     if (size != sizeof(ArenaRef)) return bad("want one reference into the arena");
-    const auto place = argument.place();
+    const auto place = into.place();
     if (place.bytes == 0 || place.offset % kArenaAlignment != 0) return bad("a reference is empty or not aligned");
     if (place.bytes > kMaxStoreValueBytes)
       return fail(Errc::body_too_large, "value: " + std::to_string(place.bytes) + " bytes, at most " +
                                             std::to_string(kMaxStoreValueBytes) + "; use a buffer for more");
-  } else if (size > kMaxInlineItemBytes && argument.encoding != kItemsEncoding) {
+  } else if (size > kMaxInlineItemBytes && encoding != kItemsEncoding) {
     return fail(Errc::body_too_large, "value: " + std::to_string(size) + " bytes, at most " +
                                           std::to_string(kMaxInlineItemBytes) + " outside an arena");
-  } else if (is_array(static_cast<Encoding>(argument.encoding)) &&
-             size % element_bytes(static_cast<Encoding>(argument.encoding)) != 0) {
+  } else if (is_array(static_cast<Encoding>(encoding)) && size % element_bytes(static_cast<Encoding>(encoding)) != 0) {
     return bad("an array has a torn element");
   }
   rest_ = rest_.subspan(kArgumentBytes + size);
-  return argument;
+  return {};
+}
+
+Result<void> ArgumentReader::read(Argument& into) {
+  if (const auto done = read_one(into); !done) return done;
+  if (into.encoding == kRefsEncoding) return bad("refs without a value");
+  if (rest_.size() < kArgumentBytes || load<std::uint32_t>(rest_.data() + kEncodingAt) != kRefsEncoding) return {};
+  if (into.encoding >= kKeyEncoding) return bad("refs without a value");
+  Argument refs;
+  if (const auto done = read_one(refs); !done) return done;
+  if (refs.bytes.size() % sizeof(std::uint64_t) != 0) return bad("refs are not whole ids");
+  if (refs.bytes.size() / sizeof(std::uint64_t) > kMaxValueRefs)
+    return fail(Errc::limit_reached, "refs: at most " + std::to_string(kMaxValueRefs));
+  into.refs = refs.bytes;
+  return {};
 }
 
 Result<Argument> ArgumentReader::next() {
-  auto argument = read_one();
-  if (!argument) return argument;
-  if (argument->encoding == kRefsEncoding) return bad("refs without a value");
-  if (rest_.size() < kArgumentBytes || load<std::uint32_t>(rest_.data() + kEncodingAt) != kRefsEncoding)
-    return argument;
-  if (argument->encoding >= kKeyEncoding) return bad("refs without a value");
-  const auto refs = read_one();
-  if (!refs) return refs;
-  if (refs->bytes.size() % sizeof(std::uint64_t) != 0) return bad("refs are not whole ids");
-  if (refs->bytes.size() / sizeof(std::uint64_t) > kMaxValueRefs)
-    return fail(Errc::limit_reached, "refs: at most " + std::to_string(kMaxValueRefs));
-  argument->refs = refs->bytes;
+  Argument argument;
+  if (const auto done = read(argument); !done) return done.error();
   return argument;
 }
 
-Result<Operation> OperationReader::next() {
+Result<void> OperationReader::next(Operation& into) {
   auto& rest = arguments_.rest_;
   if (rest.size() < kOperationBytes) return bad("an operation's header is cut short");
-  Operation operation;
   const auto code = load<std::uint16_t>(rest.data() + kCodeAt);
-  operation.info = find_operation(code);
-  if (operation.info == nullptr) return fail(Errc::bad_message, "operation: " + std::to_string(code) + " is unknown");
+  into.info = find_operation(code);
+  if (into.info == nullptr) return fail(Errc::bad_message, "operation: " + std::to_string(code) + " is unknown");
   auto left = load<std::uint8_t>(rest.data() + kArgumentsAt);
   if (load<std::uint8_t>(rest.data() + kZeroAt) != 0) return bad("a reserved byte is not zero");
-  operation.target = load<std::uint32_t>(rest.data() + kTargetAt);
+  into.target = load<std::uint32_t>(rest.data() + kTargetAt);
+  into.count = 0;
   rest = rest.subspan(kOperationBytes);
 
-  const auto& info = *operation.info;
+  const auto& info = *into.info;
   bool optional = false;
   for (const char kind : info.arguments) {
     if (kind == '?') {
@@ -106,21 +110,21 @@ Result<Operation> OperationReader::next() {
       continue;
     }
     if (left == 0) {
-      if (!optional) return misfit(info, operation.count);
+      if (!optional) return misfit(info, into.count);
       break;
     }
-    const auto argument = arguments_.next();
-    if (!argument) return argument.error();
-    if (!fits(kind, *argument)) return misfit(info, operation.count);
-    if (kind == 'k' && argument->bytes.size() > kMaxKeyBytes)
+    auto& argument = into.arguments[into.count];
+    if (const auto done = arguments_.read(argument); !done) return done;
+    if (!fits(kind, argument)) return misfit(info, into.count);
+    if (kind == 'k' && argument.bytes.size() > kMaxKeyBytes)
       return fail(Errc::bad_key,
-                  "key: " + std::to_string(argument->bytes.size()) + " bytes, at most " + std::to_string(kMaxKeyBytes));
+                  "key: " + std::to_string(argument.bytes.size()) + " bytes, at most " + std::to_string(kMaxKeyBytes));
     --left;
-    operation.arguments[operation.count++] = *argument;
+    ++into.count;
   }
-  if (left != 0) return misfit(info, operation.count);
+  if (left != 0) return misfit(info, into.count);
   if (--left_ == 0 && !rest.empty()) return bad("bytes behind the last operation");
-  return operation;
+  return {};
 }
 
 Result<std::uint32_t> ResultReader::next_result() {

@@ -57,7 +57,9 @@ class ArgumentReader {
  private:
   friend class OperationReader;
   friend class ResultReader;
-  Result<Argument> read_one();
+  // These fill what the caller has: an operation's arguments are not copied on their way.
+  Result<void> read(Argument& into);
+  Result<void> read_one(Argument& into);
 
   std::span<const std::byte> rest_;
 };
@@ -81,9 +83,10 @@ class OperationReader {
  public:
   OperationReader(std::span<const std::byte> body, std::uint32_t count) : arguments_{body}, left_{count} {}
   bool done() const { return left_ == 0; }
-  /// The next operation. Errors: `bad_message` (also for bytes behind the last), `body_too_large`, `bad_key` (longer
-  /// than kMaxKeyBytes). Whether a key is canonical is not looked at.
-  Result<Operation> next();
+  /// Reads the next operation; of its arguments `count` count, the others are as they were. Errors: `bad_message` (also
+  /// for bytes behind the last), `body_too_large`, `bad_key` (longer than kMaxKeyBytes). Whether a key is canonical is
+  /// not looked at.
+  Result<void> next(Operation& into);
 
  private:
   ArgumentReader arguments_;

@@ -165,8 +165,9 @@ Result<void> check_run(const Prefix& prefix, std::span<const std::byte> body) {
 
 Result<void> check_operations(const Prefix& prefix, std::span<const std::byte> body) {
   store::OperationReader operations{body, prefix.count};
+  store::Operation operation;
   while (!operations.done())
-    if (const auto operation = operations.next(); !operation) return operation.error();
+    if (const auto read = operations.next(operation); !read) return read.error();
   return {};
 }
 

@@ -22,28 +22,25 @@ constexpr std::uint32_t kMostRounds = 100;
 
 bool is_quiet(const Prefix& prefix) { return (prefix.flags & kQuiet) != 0; }
 
-/// Goes before a batch, and has fetched what it will look up: in a large dict each set waits for memory, else.
+/// Goes before a batch on a large dict, and has fetched what it will look up: each set waits for memory, else.
 class Lookahead {
  public:
-  Lookahead(const Client& client, std::span<const std::byte> body, std::uint32_t count)
-      : client_{client}, operations_{body, count}, is_over_{count == 1} {
+  Lookahead(const Object& object, std::span<const std::byte> body, std::uint32_t count)
+      : object_{object}, operations_{body, count}, is_over_{count == 1 || !object.home->writer().is_large(object.id)} {
     for (int i = 0; i < kAhead; ++i) step();
   }
   void step() {
     if (is_over_ || operations_.done()) return;
-    const auto operation = operations_.next();
-    is_over_ = !operation;
-    if (is_over_ || !operation->info->arguments.starts_with('k')) return;
-    const auto& opened = client_.state.opened;
-    const auto object = operation->target < opened.size() ? opened[operation->target].get() : nullptr;
-    if (object != nullptr && !object->gone)
-      object->home->writer().fetch_ahead(object->id, operation->arguments[0].bytes);
+    is_over_ = !operations_.next(operation_);
+    if (!is_over_ && operation_.info->arguments.starts_with('k'))
+      object_.home->writer().fetch_ahead(object_.id, operation_.arguments[0].bytes);
   }
 
  private:
   static constexpr int kAhead = 16;  ///< What comes from memory meanwhile is about as much as a CPU has under way.
-  const Client& client_;
+  const Object& object_;             ///< The first operation's; hardly any batch has another.
   OperationReader operations_;
+  Operation operation_;
   bool is_over_;
 };
 
@@ -162,15 +159,15 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
     return true;
   };
 
-  auto first = operations.next();
-  if (!first) return refuse(first.error());
-  auto found = opened(client, first->target);
+  Operation operation;
+  if (const auto done = operations.next(operation); !done) return refuse(done.error());
+  auto found = opened(client, operation.target);
   if (!found) return refuse(found.error());
   auto object = std::move(*found);
   auto& home = *object->home;
   // The types are checked below for each operation, but a control one leaves here.
-  if (first->info->kind == Kind::control && count == 1) return control(client, prefix, object, *first);
-  const bool may_write = count > 1 || first->info->kind == Kind::write;
+  if (operation.info->kind == Kind::control && count == 1) return control(client, prefix, object, operation);
+  const bool may_write = count > 1 || operation.info->kind == Kind::write;
   SessionRecord* record = nullptr;
   if (may_write) {
     const auto own = home.record_of(client);
@@ -189,10 +186,10 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
     for (const auto& place : effects_.placed) client.take_back(place);
   };
   bool writes = false;
-  Lookahead ahead{client, body, count};
-  for (auto operation = first;;) {
+  Lookahead ahead{*object, body, count};
+  for (;;) {
     ahead.step();
-    const auto& info = *operation->info;
+    const auto& info = *operation.info;
     Result<void> done{boost::system::in_place_value};
     if ((info.types & bit(object->type)) == 0)
       done = fail(Errc::wrong_type, fmt::format("{}: not an operation of a {}", info.name, name(object->type)));
@@ -204,7 +201,7 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
       writes = true;
       if (object->is_held()) return give_up(), block(client, object);
     }
-    if (done) done = apply(batch, *object, *operation);
+    if (done) done = apply(batch, *object, operation);
     if (!done) {
       give_up();
       if (done.error().errc() != Errc::busy) return refuse(done.error());
@@ -219,11 +216,12 @@ bool Store::run_operations(Client& client, const Prefix& prefix, std::span<const
     object->work_rounds = 0;
     if (operations.done()) break;
     ++index;
-    operation = operations.next();
-    if (!operation) return give_up(), refuse(operation.error());
-    const auto next = opened(client, operation->target);
+    const auto target = operation.target;
+    if (const auto read = operations.next(operation); !read) return give_up(), refuse(read.error());
+    if (operation.target == target) continue;
+    auto next = opened(client, operation.target);
     if (!next) return give_up(), refuse(next.error());
-    object = *next;
+    object = std::move(*next);
   }
 
   index = 0;
@@ -258,11 +256,11 @@ void Store::finish(Client& client, const Prefix& prefix, Home& home) {
 bool Store::was_applied(Client& client, const Prefix& prefix, std::span<const std::byte> body) {
   bool has_results = false;
   bool writes = false;
+  Operation operation;
   for (OperationReader operations{body, prefix.count}; !operations.done();) {
-    const auto operation = operations.next();
-    if (!operation) return false;
-    has_results |= !operation->info->results.empty();
-    writes |= operation->info->kind == Kind::write;
+    if (!operations.next(operation)) return false;
+    has_results |= !operation.info->results.empty();
+    writes |= operation.info->kind == Kind::write;
   }
   if (!writes) return false;  // it may be read once more
   if (has_results) {

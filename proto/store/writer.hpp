@@ -134,8 +134,10 @@ class Writer {
 
   // Dicts (namespaces, holders of primitives).
 
-  /// Has the memory fetched that the look-up of this key begins with, and waits for nothing: for who knows some keys
-  /// ahead. In a large dict each look-up else waits for memory, one after another.
+  /// Whether it is a dict whose index is more than a CPU's own caches keep, so that each look-up waits for memory.
+  bool is_large(ObjectId id) const;
+  /// Has the memory fetched that the look-up of this key in a large dict begins with, and waits for nothing: for who
+  /// knows some keys ahead.
   void fetch_ahead(ObjectId id, KeyView key) const;
   Result<std::optional<EntryView>> find(Transaction& tx, ObjectId id, KeyView key);
   /// Inserts or overwrites. Returns true if the key is new (or its entry had expired).
@@ -205,6 +207,8 @@ class Writer {
  private:
   friend class Recovery;
   explicit Writer(std::unique_ptr<Core> core);
+  /// The index of a dict; null: it has none, or is no dict.
+  Reference dict_table(ObjectId id) const;
   Result<Record> open(Transaction& tx, ObjectId id, std::optional<Shape> shape);
   /// The same for a change: `busy` during long work.
   Result<Record> change(Transaction& tx, ObjectId id, std::optional<Shape> shape);

@@ -11,6 +11,9 @@
 namespace taskpool::store {
 namespace {
 
+/// Of an index that is 1 MB, and its entries five times as much: about what a core has to itself.
+constexpr std::uint64_t kLargeSlots = 64 * 1024;
+
 Error no_index(std::uint64_t index, std::uint64_t count) {
   return fail(Errc::out_of_range, "index " + std::to_string(index) + " of " + std::to_string(count));
 }
@@ -23,13 +26,22 @@ std::uint64_t word_place(Reference words, std::uint64_t index) {
 
 // Dicts.
 
-void Writer::fetch_ahead(ObjectId id, KeyView key) const {
+Reference Writer::dict_table(ObjectId id) const {
   const ObjectState* const found = core_->objects.find(id);
-  if (found == nullptr || key.empty()) return;
+  if (found == nullptr) return {};
   const std::uint64_t about = core_->word(found->record + offsetof(ObjectRecord, about));
-  const Reference root{core_->word(found->record + offsetof(ObjectRecord, root))};
-  if (root && shape_of(static_cast<ObjectType>(about & 0xff)) == Shape::dict)
-    fetch_slot(*core_, root, hash_key(key, core_->seed));
+  if (shape_of(static_cast<ObjectType>(about & 0xff)) != Shape::dict) return {};
+  return Reference{core_->word(found->record + offsetof(ObjectRecord, root))};
+}
+
+bool Writer::is_large(ObjectId id) const {
+  const Reference table = dict_table(id);
+  return table && slots_of(*core_, table) >= kLargeSlots;
+}
+
+void Writer::fetch_ahead(ObjectId id, KeyView key) const {
+  const Reference table = dict_table(id);
+  if (table && !key.empty()) fetch_slot(*core_, table, hash_key(key, core_->seed));
 }
 
 Result<std::optional<EntryView>> Writer::find(Transaction& tx, ObjectId id, KeyView key) {

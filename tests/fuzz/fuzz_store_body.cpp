@@ -25,15 +25,15 @@ void read_items(std::span<const std::byte> bytes) {
 void read_operations(std::span<const std::byte> body, std::uint32_t count) {
   std::vector<std::byte> again;
   BodyWriter out{again};
+  Operation operation;
   for (OperationReader operations{body, count}; !operations.done();) {
-    const auto operation = operations.next();
-    if (!operation) return require(!operation.error().detail.empty());
-    out.begin(operation->info->code, operation->target);
-    for (std::size_t index = 0; index < operation->count; ++index) {
-      const auto& argument = operation->arguments[index];
+    if (const auto read = operations.next(operation); !read) return require(!read.error().detail.empty());
+    out.begin(operation.info->code, operation.target);
+    for (std::size_t index = 0; index < operation.count; ++index) {
+      const auto& argument = operation.arguments[index];
       if (argument.encoding == kItemsEncoding && !argument.in_arena) read_items(argument.bytes);
       if (argument.encoding == kKeyEncoding) (void)check_key(argument.bytes);
-      if (operation->info->code == Code::incr && index == 1 && !argument.in_arena)
+      if (operation.info->code == Code::incr && index == 1 && !argument.in_arena)
         (void)add(Encoding::json, as_bytes("1"), static_cast<Encoding>(argument.encoding), argument.bytes);
       out.copy(argument);
     }

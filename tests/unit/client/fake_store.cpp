@@ -97,14 +97,14 @@ std::int64_t StoreRequest::integer(std::size_t index) const {
 std::vector<StoreRequest> operations_of(const Frame& frame) {
   std::vector<StoreRequest> operations;
   store::OperationReader reader{frame.body, frame.prefix.count};
+  store::Operation operation;
   while (!reader.done()) {
-    const auto operation = reader.next();
-    if (!operation) throw std::runtime_error{operation.error().detail};
+    if (const auto read = reader.next(operation); !read) throw std::runtime_error{read.error().detail};
     auto& made = operations.emplace_back();
-    made.code = operation->info->code;
-    made.target = operation->target;
-    for (std::size_t i = 0; i < operation->count; ++i) {
-      const auto& argument = operation->arguments[i];
+    made.code = operation.info->code;
+    made.target = operation.target;
+    for (std::size_t i = 0; i < operation.count; ++i) {
+      const auto& argument = operation.arguments[i];
       auto& value = made.values.emplace_back();
       value.encoding = static_cast<std::uint8_t>(argument.encoding | (argument.in_arena ? store::kArgumentInArena : 0));
       value.bytes = as_text(argument.bytes);

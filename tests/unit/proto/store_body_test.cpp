@@ -12,9 +12,17 @@ std::string text(std::span<const std::byte> bytes) { return std::string{as_text(
 
 /// The error of reading `count` operations, or "".
 std::string wrong(const Bytes& body, std::uint32_t count) {
+  Operation operation;
   for (OperationReader operations{body, count}; !operations.done();)
-    if (const auto operation = operations.next(); !operation) return std::string{name(operation.error().errc())};
+    if (const auto read = operations.next(operation); !read) return std::string{name(read.error().errc())};
   return "";
+}
+
+/// The next one, which is there.
+Operation next(OperationReader& operations) {
+  Operation operation;
+  operations.next(operation).value();
+  return operation;
 }
 
 Bytes one_set(std::span<const std::byte> value = as_bytes("42")) {
@@ -48,7 +56,7 @@ BOOST_AUTO_TEST_CASE(operations_read_back_as_they_were_written) {
   BOOST_TEST(out.count() == 4u);
 
   OperationReader operations{body, 4};
-  const auto set = operations.next().value();
+  const auto set = next(operations);
   BOOST_TEST((set.info->code == Code::set));
   BOOST_TEST(set.target == 7u);
   BOOST_TEST(set.count == 3u);
@@ -57,15 +65,15 @@ BOOST_AUTO_TEST_CASE(operations_read_back_as_they_were_written) {
   BOOST_TEST(set.arguments[1].ref_count() == 2u);
   BOOST_TEST(set.arguments[1].ref(1) == 27u);
   BOOST_TEST(set.integer(2) == -5);
-  BOOST_TEST(operations.next()->target == 8u);
-  const auto extend = operations.next().value();
+  BOOST_TEST(next(operations).target == 8u);
+  const auto extend = next(operations);
   ArgumentReader read{extend.arguments[0].bytes};
   const auto first = read.next().value();
   BOOST_TEST(text(first.bytes) == "one");
   BOOST_TEST(first.ref(0) == 26u);
   BOOST_TEST(read.next()->bytes.empty());
   BOOST_TEST(read.done());
-  const auto large = operations.next().value();
+  const auto large = next(operations);
   BOOST_TEST(large.arguments[0].in_arena);
   BOOST_TEST((large.arguments[0].place() == ArenaRef{1, 64, 100'000}));
   BOOST_TEST(operations.done());
