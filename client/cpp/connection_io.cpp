@@ -125,16 +125,16 @@ void Connection::read_once(Lock& lock, const Deadline& deadline) {
 /// Without the lock.
 Result<Socket::Event> Connection::receive(Socket& socket, const Deadline& deadline, bool for_write, bool spin) {
   if (spin) {
-    const auto until = Clock::now() + SpinPolicy::kLongest;
+    Spin looks{Clock::now()};
+    bool came = false;
     do {
       const auto event =
           socket.receive(decoder_, incoming_fds_, {.deadline = {}, .for_write = false, .may_block = false});
-      if (!event || *event == Socket::Event::data) {
-        spin_.spun(true);
-        return event;
-      }
-    } while (Clock::now() < until);
-    spin_.spun(false);
+      if (!event) return event;
+      came = *event == Socket::Event::data;
+    } while (looks.looked(Clock::now(), came ? decoder_.rest().size() : 0));
+    if (const auto has_paid = looks.has_paid()) spin_.spun(*has_paid);
+    if (came) return Socket::Event::data;
   }
   return socket.receive(decoder_, incoming_fds_, {.deadline = deadline, .for_write = for_write});
 }

@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "_native_spin.h"
+
 enum {
   kHeaderBytes = 4096,
   kRecordBytes = 8,
@@ -30,8 +32,6 @@ enum {
   kLargeBytes = 1 << 15, /* from here on an item lies behind the ring */
   kLookNs = 100000000,   /* a wake-up may have gone to somebody who was killed */
   kSpinNs = 30000,
-  kSpinPatience = 4,
-  kSpinAgain = 512,
 };
 #define OUTSIDE 0x80000000u /* in a record's size: what follows is where the item is, and its size */
 
@@ -58,8 +58,7 @@ typedef struct {
   char* ring;
   int fd;
   int may_spin;
-  unsigned spin_failures;
-  unsigned spin_waits;
+  SpinPolicy policy;
 } Ring;
 
 static int64_t now_ns(void) {
@@ -134,26 +133,15 @@ static void raise_word(_Atomic uint32_t* word, _Atomic uint32_t* waiters) {
   if (atomic_load(waiters) > 0) syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-static int should_spin(Ring* self) {
-  if (!self->may_spin) return 0;
-  if (self->spin_failures < kSpinPatience) return 1;
-  if (++self->spin_waits < kSpinAgain) return 0;
-  self->spin_waits = 0;
-  return 1;
-}
-
 /* Without the interpreter's lock. */
 static int spin(Ring* self, const _Atomic uint32_t* word, uint32_t seen) {
-  const int64_t until = now_ns() + kSpinNs;
+  Spin spin = begin_spin(kSpinNs);
+  int found = 0;
   do {
-    for (int i = 0; i < 16; ++i)
-      if (atomic_load_explicit(word, memory_order_acquire) != seen) {
-        self->spin_failures = 0;
-        return 1;
-      }
-  } while (now_ns() < until);
-  if (self->spin_failures < kSpinPatience) ++self->spin_failures;
-  return 0;
+    for (int i = 0; i < 16 && !found; ++i) found = atomic_load_explicit(word, memory_order_acquire) != seen;
+  } while (look_again(&spin, (uint64_t)found));
+  end_spin(&self->policy, &spin);
+  return found;
 }
 
 /* Waits until the word is not `seen`, until `deadline` (-1: none) at most. 1: look again; 0: the time is over; -1 an
@@ -167,7 +155,7 @@ static int wait_for_change(Ring* self, _Atomic uint32_t* word, _Atomic uint32_t*
     if (rest < left) left = rest;
   }
   Py_BEGIN_ALLOW_THREADS;
-  if (!should_spin(self) || !spin(self, word, seen)) {
+  if (!self->may_spin || !should_spin(&self->policy) || !spin(self, word, seen)) {
     const struct timespec time = {left / 1000000000, left % 1000000000};
     atomic_fetch_add(waiters, 1);
     syscall(SYS_futex, word, FUTEX_WAIT, seen, &time, NULL, 0);

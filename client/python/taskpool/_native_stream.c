@@ -13,6 +13,7 @@
 #include "_native_clock.h"
 #include "_native_page.h"
 #include "_native_pickle.h"
+#include "_native_spin.h"
 #include "_native_store.h"
 
 enum {
@@ -21,10 +22,7 @@ enum {
   /* Frames that follow each other closely are sent together: when there are so many bytes, or after so long. */
   kBatchBytes = 1 << 15,
   kBatchNs = 1000000,
-  /* client/cpp/spin.hpp has the reasons. */
   kSpinNs = 60000,
-  kSpinPatience = 4,
-  kSpinAgain = 512,
 };
 
 /* What queue() and submit() say. */
@@ -47,8 +45,7 @@ typedef struct {
   PyObject* passing; /* a list of (position, fds): what goes with the frame that begins there */
   uint64_t sent_bytes;
   uint64_t sent_ns;
-  unsigned spin_failures;
-  unsigned spin_waits;
+  SpinPolicy spin;
 } Stream;
 
 /* Makes room for so many bytes at the end. -1 with an exception. */
@@ -112,13 +109,6 @@ static int keep_passed(Stream* self, void* passed, size_t bytes) {
   return 0;
 }
 
-static int may_spin(Stream* self) {
-  if (self->spin_failures < kSpinPatience) return 1;
-  if (++self->spin_waits < kSpinAgain) return 0;
-  self->spin_waits = 0;
-  return 1;
-}
-
 /* How a read is to wait: the arguments of read(). */
 typedef struct {
   int timeout_ms; /* -1: for ever; 0: not at all */
@@ -132,17 +122,15 @@ enum { kReadNothing = -2 };
 /* Looks for a while whether something comes. As wait_and_read(). */
 static ssize_t spin_and_read(Stream* self, void* passed, size_t* passed_bytes) {
   const size_t room = *passed_bytes;
-  const uint64_t until = monotonic_ns() + kSpinNs;
+  Spin spin = begin_spin(kSpinNs);
+  ssize_t got;
   do {
     *passed_bytes = room;
-    const ssize_t got = read_some(self, MSG_DONTWAIT, passed, passed_bytes);
-    if (got >= 0 || errno != EAGAIN) {
-      self->spin_failures = 0;
-      return got;
-    }
-  } while (monotonic_ns() < until);
-  if (self->spin_failures < kSpinPatience) ++self->spin_failures;
-  return kReadNothing;
+    got = read_some(self, MSG_DONTWAIT, passed, passed_bytes);
+    if (got == 0 || (got < 0 && errno != EAGAIN)) return got;
+  } while (look_again(&spin, got < 0 ? 0 : (uint64_t)got));
+  end_spin(&self->spin, &spin);
+  return got < 0 ? kReadNothing : got;
 }
 
 /* Waits and reads. Bytes, 0 at the end, kReadNothing, -1 with errno. Without the interpreter's lock. */
@@ -167,7 +155,7 @@ static int read_in(Stream* self, const Patience* patience) {
   const size_t want = missing(self);
   if (make_room(&self->in, want > kReadBytes ? want : kReadBytes) < 0) return -1;
   char passed[CMSG_SPACE(kMostFds * sizeof(int))];
-  int spin = patience->spin && patience->timeout_ms != 0 && may_spin(self);
+  int spin = patience->spin && patience->timeout_ms != 0 && should_spin(&self->spin);
   for (;;) {
     size_t passed_bytes = sizeof passed;
     ssize_t got;

@@ -1,6 +1,7 @@
-/* Locks, semaphores and signals in memory that processes share. Nothing of them has a name, and nobody has to tidy up after a
- * process that was killed: a lock whose owner has died goes to the next who wants it, who is told; the others keep no account of
- * who waits. synchronize.py makes multiprocessing's classes of them. Each takes a cache line of 64 zeroed bytes. */
+/* Locks, semaphores and signals in memory that processes share. Nothing of them has a name, and nobody has to tidy up
+ * after a process that was killed: a lock whose owner has died goes to the next who wants it, who is told; the others
+ * keep no account of who waits. synchronize.py makes multiprocessing's classes of them. Each takes a cache line of 64
+ * zeroed bytes. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -26,17 +27,17 @@ static const uint32_t kWaiters = 1u << 31; /* in a lock's word: somebody may sle
 
 /* The shared bytes. */
 typedef struct {
-  _Atomic uint32_t word;     /* lock: 0, or its owner's id; semaphore: its value; signal: how often it was raised */
-  _Atomic uint32_t waiters;  /* semaphore: who may sleep; those who were killed stay counted, which costs a system call */
-  _Atomic uint64_t started;  /* lock: when the owner's process began, or 0: not known */
-  _Atomic uint32_t depth;    /* recursive lock: how often its owner has it */
-  uint32_t most;             /* semaphore: its bound, 0: none */
+  _Atomic uint32_t word; /* lock: 0, or its owner's id; semaphore: its value; signal: how often it was raised */
+  _Atomic uint32_t
+      waiters; /* semaphore: who may sleep; those who were killed stay counted, which costs a system call */
+  _Atomic uint64_t started; /* lock: when the owner's process began, or 0: not known */
+  _Atomic uint32_t depth;   /* recursive lock: how often its owner has it */
+  uint32_t most;            /* semaphore: its bound, 0: none */
 } Place;
 
 typedef struct {
-  PyObject_HEAD
-  Py_buffer memory;
-  Place *place;
+  PyObject_HEAD Py_buffer memory;
+  Place* place;
   int recursive;
 } Sync;
 
@@ -45,7 +46,7 @@ static _Thread_local uint32_t own_thread;
 static uint32_t own_process;
 static uint64_t own_start;
 
-static int read_start(uint32_t id, uint64_t *started) {
+static int read_start(uint32_t id, uint64_t* started) {
   char path[32], text[512];
   errno = 0; /* 0 after a failure: it is there, and has ended */
   snprintf(path, sizeof path, "/proc/%u/stat", id);
@@ -55,7 +56,7 @@ static int read_start(uint32_t id, uint64_t *started) {
   close(file);
   if (size <= 0) return -1;
   text[size] = '\0';
-  const char *at = strrchr(text, ')'); /* the name may hold anything */
+  const char* at = strrchr(text, ')'); /* the name may hold anything */
   if (at == NULL || at[1] != ' ') return -1;
   const char state = at[2];
   if (state == 'Z' || state == 'X') return -1;
@@ -79,7 +80,7 @@ static void after_fork(void) {
   know_process();
 }
 
-static uint32_t my_id(const Sync *self) {
+static uint32_t my_id(const Sync* self) {
   if (!self->recursive) return own_process;
   if (own_thread == 0) own_thread = (uint32_t)syscall(SYS_gettid);
   return own_thread;
@@ -100,18 +101,18 @@ static int64_t monotonic(void) {
 }
 
 /* Sleeps while the word is `seen`, at most `limit` ns (-1: no limit). Without the interpreter's lock. */
-static void sleep_on(_Atomic uint32_t *word, uint32_t seen, int64_t limit) {
+static void sleep_on(_Atomic uint32_t* word, uint32_t seen, int64_t limit) {
   struct timespec time = {limit / 1000000000, limit % 1000000000};
   syscall(SYS_futex, word, FUTEX_WAIT, seen, limit < 0 ? NULL : &time, NULL, 0);
 }
 
-static void wake(_Atomic uint32_t *word, int count) { syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0); }
+static void wake(_Atomic uint32_t* word, int count) { syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0); }
 
 /* Reads `block` and `timeout` (None, or seconds). *deadline: 0 do not wait, -1 no limit. */
-static int read_wait(PyObject *arguments, PyObject *keywords, int64_t *deadline) {
-  static char *names[] = {"block", "timeout", NULL};
+static int read_wait(PyObject* arguments, PyObject* keywords, int64_t* deadline) {
+  static char* names[] = {"block", "timeout", NULL};
   int block = 1;
-  PyObject *timeout = Py_None;
+  PyObject* timeout = Py_None;
   if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|pO", names, &block, &timeout)) return -1;
   if (!block) {
     *deadline = 0;
@@ -141,13 +142,13 @@ static int64_t time_left(int64_t deadline, int64_t slice) {
   return slice < 0 || left < slice ? left : slice;
 }
 
-static void took(Sync *self) {
+static void took(Sync* self) {
   atomic_store_explicit(&self->place->started, self->recursive ? 0 : own_start, memory_order_relaxed);
 }
 
 /* Waits for the lock: 1 it is ours, 2 and its last owner died, 0 the time is over, -1 an exception. */
-static int wait_for_lock(Sync *self, uint32_t me, int64_t deadline) {
-  Place *const place = self->place;
+static int wait_for_lock(Sync* self, uint32_t me, int64_t deadline) {
+  Place* const place = self->place;
   int64_t looked = monotonic();
   for (;;) {
     uint32_t seen = atomic_load_explicit(&place->word, memory_order_relaxed);
@@ -159,10 +160,8 @@ static int wait_for_lock(Sync *self, uint32_t me, int64_t deadline) {
     const int64_t left = time_left(deadline, kLookNs);
     if (left == 0) return 0;
     if (!(seen & kWaiters) && !atomic_compare_exchange_strong(&place->word, &seen, seen | kWaiters)) continue;
-    Py_BEGIN_ALLOW_THREADS
-    sleep_on(&place->word, seen | kWaiters, left);
-    Py_END_ALLOW_THREADS
-    if (PyErr_CheckSignals() < 0) return -1;
+    Py_BEGIN_ALLOW_THREADS sleep_on(&place->word, seen | kWaiters, left);
+    Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return -1;
     if (monotonic() - looked < kLookNs) continue;
     looked = monotonic();
     seen = atomic_load(&place->word);
@@ -175,10 +174,11 @@ static int wait_for_lock(Sync *self, uint32_t me, int64_t deadline) {
   }
 }
 
-static PyObject *lock_acquire(Sync *self, PyObject *arguments, PyObject *keywords) {
+static PyObject* lock_acquire(Sync* self, PyObject* arguments, PyObject* keywords) {
   int64_t deadline = -1;
-  if ((PyTuple_GET_SIZE(arguments) > 0 || keywords != NULL) && read_wait(arguments, keywords, &deadline) < 0) return NULL;
-  Place *const place = self->place;
+  if ((PyTuple_GET_SIZE(arguments) > 0 || keywords != NULL) && read_wait(arguments, keywords, &deadline) < 0)
+    return NULL;
+  Place* const place = self->place;
   const uint32_t me = my_id(self);
   uint32_t seen = 0;
   if (atomic_compare_exchange_strong(&place->word, &seen, me)) {
@@ -189,8 +189,9 @@ static PyObject *lock_acquire(Sync *self, PyObject *arguments, PyObject *keyword
     const int got = deadline == 0 ? 0 : wait_for_lock(self, me, deadline);
     if (got < 0) return NULL;
     if (got == 0) Py_RETURN_FALSE;
-    if (got == 2 && PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                                     "the last owner of %R died with it: what it protects may be half done", self) < 0) {
+    if (got == 2 &&
+        PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "the last owner of %R died with it: what it protects may be half done", self) < 0) {
       if (atomic_exchange(&place->word, 0) & kWaiters) wake(&place->word, 1);
       return NULL;
     }
@@ -198,8 +199,8 @@ static PyObject *lock_acquire(Sync *self, PyObject *arguments, PyObject *keyword
   Py_RETURN_TRUE;
 }
 
-static PyObject *lock_release(Sync *self, PyObject *Py_UNUSED(ignored)) {
-  Place *const place = self->place;
+static PyObject* lock_release(Sync* self, PyObject* Py_UNUSED(ignored)) {
+  Place* const place = self->place;
   if (self->recursive) {
     if ((atomic_load(&place->word) & ~kWaiters) != my_id(self)) {
       PyErr_SetString(PyExc_AssertionError, "attempt to release recursive lock not owned by thread");
@@ -220,29 +221,30 @@ static PyObject *lock_release(Sync *self, PyObject *Py_UNUSED(ignored)) {
   Py_RETURN_NONE;
 }
 
-static PyObject *lock_owner(Sync *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject* lock_owner(Sync* self, PyObject* Py_UNUSED(ignored)) {
   return PyLong_FromUnsignedLong(atomic_load(&self->place->word) & ~kWaiters);
 }
 
-static PyObject *lock_depth(Sync *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject* lock_depth(Sync* self, PyObject* Py_UNUSED(ignored)) {
   return PyLong_FromUnsignedLong(atomic_load(&self->place->depth));
 }
 
-static PyObject *lock_is_mine(Sync *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject* lock_is_mine(Sync* self, PyObject* Py_UNUSED(ignored)) {
   return PyBool_FromLong((atomic_load(&self->place->word) & ~kWaiters) == my_id(self));
 }
 
-static int take_unit(Place *place) {
+static int take_unit(Place* place) {
   uint32_t seen = atomic_load(&place->word);
   while (seen > 0)
     if (atomic_compare_exchange_weak(&place->word, &seen, seen - 1)) return 1;
   return 0;
 }
 
-static PyObject *semaphore_acquire(Sync *self, PyObject *arguments, PyObject *keywords) {
+static PyObject* semaphore_acquire(Sync* self, PyObject* arguments, PyObject* keywords) {
   int64_t deadline = -1;
-  if ((PyTuple_GET_SIZE(arguments) > 0 || keywords != NULL) && read_wait(arguments, keywords, &deadline) < 0) return NULL;
-  Place *const place = self->place;
+  if ((PyTuple_GET_SIZE(arguments) > 0 || keywords != NULL) && read_wait(arguments, keywords, &deadline) < 0)
+    return NULL;
+  Place* const place = self->place;
   if (take_unit(place)) Py_RETURN_TRUE;
   if (deadline == 0) Py_RETURN_FALSE;
   int got = 0;
@@ -250,10 +252,8 @@ static PyObject *semaphore_acquire(Sync *self, PyObject *arguments, PyObject *ke
   while (!(got = take_unit(place))) {
     const int64_t left = time_left(deadline, kLookNs); /* a wake-up may have gone to somebody who was killed */
     if (left == 0) break;
-    Py_BEGIN_ALLOW_THREADS
-    sleep_on(&place->word, 0, left);
-    Py_END_ALLOW_THREADS
-    if (PyErr_CheckSignals() < 0) {
+    Py_BEGIN_ALLOW_THREADS sleep_on(&place->word, 0, left);
+    Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) {
       atomic_fetch_sub(&place->waiters, 1);
       return NULL;
     }
@@ -262,8 +262,8 @@ static PyObject *semaphore_acquire(Sync *self, PyObject *arguments, PyObject *ke
   return PyBool_FromLong(got);
 }
 
-static PyObject *semaphore_release(Sync *self, PyObject *Py_UNUSED(ignored)) {
-  Place *const place = self->place;
+static PyObject* semaphore_release(Sync* self, PyObject* Py_UNUSED(ignored)) {
+  Place* const place = self->place;
   const uint32_t most = place->most != 0 ? place->most : INT32_MAX;
   uint32_t seen = atomic_load(&place->word);
   do {
@@ -276,11 +276,11 @@ static PyObject *semaphore_release(Sync *self, PyObject *Py_UNUSED(ignored)) {
   Py_RETURN_NONE;
 }
 
-static PyObject *semaphore_get_value(Sync *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject* semaphore_get_value(Sync* self, PyObject* Py_UNUSED(ignored)) {
   return PyLong_FromUnsignedLong(atomic_load(&self->place->word));
 }
 
-static PyObject *semaphore_initialize(Sync *self, PyObject *arguments) {
+static PyObject* semaphore_initialize(Sync* self, PyObject* arguments) {
   unsigned int value, most;
   if (!PyArg_ParseTuple(arguments, "II", &value, &most)) return NULL;
   self->place->most = most;
@@ -288,9 +288,9 @@ static PyObject *semaphore_initialize(Sync *self, PyObject *arguments) {
   Py_RETURN_NONE;
 }
 
-static PyObject *signal_wait(Sync *self, PyObject *arguments) {
+static PyObject* signal_wait(Sync* self, PyObject* arguments) {
   unsigned int seen;
-  PyObject *timeout = Py_None;
+  PyObject* timeout = Py_None;
   if (!PyArg_ParseTuple(arguments, "I|O", &seen, &timeout)) return NULL;
   int64_t deadline = -1;
   if (timeout != Py_None) {
@@ -298,20 +298,18 @@ static PyObject *signal_wait(Sync *self, PyObject *arguments) {
     if (seconds == -1.0 && PyErr_Occurred()) return NULL;
     if (seconds < 1e9) deadline = monotonic() + (seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
   }
-  Place *const place = self->place;
+  Place* const place = self->place;
   while (atomic_load(&place->word) == seen) {
     const int64_t left = time_left(deadline, -1);
     if (left == 0) Py_RETURN_FALSE;
-    Py_BEGIN_ALLOW_THREADS
-    sleep_on(&place->word, seen, left);
-    Py_END_ALLOW_THREADS
-    if (PyErr_CheckSignals() < 0) return NULL;
+    Py_BEGIN_ALLOW_THREADS sleep_on(&place->word, seen, left);
+    Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return NULL;
   }
   Py_RETURN_TRUE;
 }
 
 /* Raises it if it is still `seen`, and wakes up to `count` who wait. */
-static PyObject *signal_raise(Sync *self, PyObject *arguments) {
+static PyObject* signal_raise(Sync* self, PyObject* arguments) {
   unsigned int seen;
   int count = INT32_MAX;
   if (!PyArg_ParseTuple(arguments, "I|i", &seen, &count)) return NULL;
@@ -321,13 +319,13 @@ static PyObject *signal_raise(Sync *self, PyObject *arguments) {
   Py_RETURN_TRUE;
 }
 
-static PyObject *sync_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-  PyObject *memory;
+static PyObject* sync_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
+  PyObject* memory;
   Py_ssize_t offset;
   int recursive = 0;
-  static char *names[] = {"memory", "offset", "recursive", NULL};
+  static char* names[] = {"memory", "offset", "recursive", NULL};
   if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "On|p", names, &memory, &offset, &recursive)) return NULL;
-  Sync *const self = (Sync *)type->tp_alloc(type, 0);
+  Sync* const self = (Sync*)type->tp_alloc(type, 0);
   if (self == NULL) return NULL;
   self->memory.obj = NULL;
   if (PyObject_GetBuffer(memory, &self->memory, PyBUF_WRITABLE) < 0) {
@@ -335,38 +333,40 @@ static PyObject *sync_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     Py_DECREF(self);
     return NULL;
   }
-  if (offset < 0 || offset > self->memory.len - kPlaceBytes || ((uintptr_t)self->memory.buf + (size_t)offset) % kPlaceBytes != 0) {
+  if (offset < 0 || offset > self->memory.len - kPlaceBytes ||
+      ((uintptr_t)self->memory.buf + (size_t)offset) % kPlaceBytes != 0) {
     PyErr_SetString(PyExc_ValueError, "not a place in that memory");
     Py_DECREF(self);
     return NULL;
   }
-  self->place = (Place *)((char *)self->memory.buf + offset);
+  self->place = (Place*)((char*)self->memory.buf + offset);
   self->recursive = recursive;
-  return (PyObject *)self;
+  return (PyObject*)self;
 }
 
-static void sync_dealloc(Sync *self) {
-  PyTypeObject *const type = Py_TYPE(self);
+static void sync_dealloc(Sync* self) {
+  PyTypeObject* const type = Py_TYPE(self);
   if (self->memory.obj != NULL) PyBuffer_Release(&self->memory);
-  type->tp_free((PyObject *)self);
+  type->tp_free((PyObject*)self);
   Py_DECREF(type);
 }
 
-static PyObject *lock_enter(Sync *self, PyObject *Py_UNUSED(ignored)) {
-  PyObject *const none = PyTuple_New(0);
+static PyObject* lock_enter(Sync* self, PyObject* Py_UNUSED(ignored)) {
+  PyObject* const none = PyTuple_New(0);
   if (none == NULL) return NULL;
-  PyObject *const got = lock_acquire(self, none, NULL);
+  PyObject* const got = lock_acquire(self, none, NULL);
   Py_DECREF(none);
   return got;
 }
-static PyObject *lock_exit(Sync *self, PyObject *Py_UNUSED(arguments)) { return lock_release(self, NULL); }
+static PyObject* lock_exit(Sync* self, PyObject* Py_UNUSED(arguments)) { return lock_release(self, NULL); }
 
 static PyMethodDef lock_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_VARARGS | METH_KEYWORDS, "Acquire the lock."},
     {"release", (PyCFunction)lock_release, METH_NOARGS, "Release the lock."},
     {"__enter__", (PyCFunction)lock_enter, METH_NOARGS, "Acquire the lock."},
     {"__exit__", (PyCFunction)lock_exit, METH_VARARGS, "Release the lock."},
-    {"_owner", (PyCFunction)lock_owner, METH_NOARGS, "The process, or of a recursive lock the thread, that has it; 0: none."},
+    {"_owner", (PyCFunction)lock_owner, METH_NOARGS,
+     "The process, or of a recursive lock the thread, that has it; 0: none."},
     {"_depth", (PyCFunction)lock_depth, METH_NOARGS, "How often its owner has acquired it again."},
     {"_is_mine", (PyCFunction)lock_is_mine, METH_NOARGS, "Whether the caller has it."},
     {NULL, NULL, 0, NULL},
@@ -379,13 +379,15 @@ static PyMethodDef semaphore_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 static PyMethodDef signal_methods[] = {
-    {"wait", (PyCFunction)signal_wait, METH_VARARGS, "Waits while it is as often raised as `seen`; False after a timeout."},
-    {"raise_from", (PyCFunction)signal_raise, METH_VARARGS, "Raises it once more than `seen`, unless somebody else has."},
+    {"wait", (PyCFunction)signal_wait, METH_VARARGS,
+     "Waits while it is as often raised as `seen`; False after a timeout."},
+    {"raise_from", (PyCFunction)signal_raise, METH_VARARGS,
+     "Raises it once more than `seen`, unless somebody else has."},
     {"count", (PyCFunction)semaphore_get_value, METH_NOARGS, "How often it was raised, modulo 2**32."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyObject *is_alive(PyObject *Py_UNUSED(module), PyObject *argument) {
+static PyObject* is_alive(PyObject* Py_UNUSED(module), PyObject* argument) {
   const unsigned long id = PyLong_AsUnsignedLong(argument);
   if (id == (unsigned long)-1 && PyErr_Occurred()) return NULL;
   return PyBool_FromLong(!is_dead((uint32_t)id, 0));
@@ -395,17 +397,17 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static int add_type(PyObject *module, const char *name, const char *full_name, PyMethodDef *methods) {
+static int add_type(PyObject* module, const char* name, const char* full_name, PyMethodDef* methods) {
   PyType_Slot slots[] = {{Py_tp_new, sync_new}, {Py_tp_dealloc, sync_dealloc}, {Py_tp_methods, methods}, {0, NULL}};
   PyType_Spec spec = {full_name, sizeof(Sync), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
-  PyObject *const type = PyType_FromSpec(&spec);
+  PyObject* const type = PyType_FromSpec(&spec);
   if (type == NULL) return -1;
   if (PyModule_AddObject(module, name, type) == 0) return 0;
   Py_DECREF(type);
   return -1;
 }
 
-int taskpool_add_sync(PyObject *module) {
+int taskpool_add_sync(PyObject* module) {
   know_process();
   if (pthread_atfork(NULL, NULL, after_fork) != 0) {
     PyErr_NoMemory();
