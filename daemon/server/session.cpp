@@ -34,6 +34,7 @@ Session::Session(Core& core, os::UniqueFd socket, Identity who, Door door, pid_t
   update_bounds();
   if (owner) owner_.assign(owner.release());
   channel_.limit_unsent(2 * core.config.session_result_bytes);
+  channel_.answer_at_once();
   core_.arenas.add(number_, who_.uid, [this](std::uint32_t segment, std::uint64_t bytes, int fd) {
     const auto sent = channel_.send_with(Prefix{.op = Op::arena_segment}, encode(ArenaSegment{segment, bytes}), {},
                                          std::span{&fd, 1});

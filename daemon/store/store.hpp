@@ -19,6 +19,7 @@
 #include "daemon/store/home.hpp"
 #include "daemon/store/objects.hpp"
 #include "daemon/store/operations.hpp"
+#include "daemon/time_slice.hpp"
 
 namespace taskpool::store {
 
@@ -137,8 +138,8 @@ class Store {
   bool block(Client& client, const ObjectPtr& object);
   void keep(Client& client, const FrameView& frame, bool first);
   void let_pass(Client& client, std::size_t body_bytes);
-  /// Runs what waited, until that time at most. False: there is more.
-  bool run_pending(Client& client, std::chrono::steady_clock::time_point until);
+  /// Runs what waited, as far as the slice has time for it. False: there is more.
+  bool run_pending(Client& client, TimeSlice& slice);
 
   // store_time.cpp
   void work();

@@ -14,9 +14,6 @@ namespace {
 constexpr std::size_t kMaxPendingBytes = 4u << 20;
 constexpr std::size_t kFrameCost = 128;
 
-/// How often it is looked at whether those that waited have taken enough of the turn.
-constexpr std::size_t kFramesPerLook = 16;
-
 /// A write that is not possible after so much work on its object never is.
 constexpr std::uint32_t kMostRounds = 100;
 
@@ -111,9 +108,9 @@ void Store::run_blocked(const ObjectPtr& object) {
   want_work();
 }
 
-bool Store::run_pending(Client& client, std::chrono::steady_clock::time_point until) {
-  for (std::size_t done = 0; !client.state.pending.empty() && !client.state.blocked_on; ++done) {
-    if (done % kFramesPerLook == kFramesPerLook - 1 && now() >= until) return false;
+bool Store::run_pending(Client& client, TimeSlice& slice) {
+  while (!client.state.pending.empty() && !client.state.blocked_on) {
+    if (!slice.has_time()) return false;
     auto frame = std::move(client.state.pending.front());
     client.state.pending.pop_front();
     let_pass(client, frame.body.size());

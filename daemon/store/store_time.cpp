@@ -8,8 +8,6 @@ namespace {
 
 /// How often a watcher who lags is looked at.
 constexpr std::chrono::milliseconds kLagging{20};
-/// For how long requests that waited for an object are run in one turn: there may be megabytes of them.
-constexpr std::chrono::microseconds kResumeTime{250};
 
 }  // namespace
 
@@ -32,10 +30,10 @@ void Store::work() {
 
 bool Store::run_resumable() {
   const auto resumable = std::exchange(resumable_, {});
-  const auto until = now() + kResumeTime;
+  TimeSlice slice;  // megabytes of requests may have waited for an object
   std::vector<Client*> rest;
   for (auto* const client : resumable)
-    if (now() >= until || !run_pending(*client, until)) rest.push_back(client);
+    if (!run_pending(*client, slice)) rest.push_back(client);
   resumable_.insert(resumable_.begin(), rest.begin(), rest.end());
   return resumable_.empty();
 }

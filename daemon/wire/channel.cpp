@@ -18,10 +18,6 @@ namespace {
 constexpr std::size_t kReadBytes = 64 * 1024;
 /// Reads of one peer in a row, so that one who never stops talking does not keep the others waiting.
 constexpr int kReadsPerWake = 4;
-/// For how long frames that came together are handled in one turn: a read may bring a thousand that cost some
-/// microseconds each. And how often that is looked at.
-constexpr std::chrono::microseconds kHandleTime{250};
-constexpr std::size_t kFramesPerLook = 16;
 }  // namespace
 
 Channel::Channel(Turn& turn, os::UniqueFd socket) : turn_{turn}, socket_{turn.io(), socket.release()} {}
@@ -55,11 +51,19 @@ boost::asio::awaitable<Result<void>> Channel::read(FrameSink& sink) {
 }
 
 Result<void> Channel::handle_what_came(FrameSink& sink) {
-  Until until;
+  answering_ = answers_at_once_;
+  const auto handled = receive_and_handle(sink);
+  answering_ = false;
+  if (!out_.empty() && !dirty_ && !writing_) flush();
+  return handled;
+}
+
+Result<void> Channel::receive_and_handle(FrameSink& sink) {
+  TimeSlice slice;  // a read may bring a thousand frames that cost some microseconds each
   for (int reads = 0; reads < kReadsPerWake; ++reads) {
     const auto more = has_frames_ ? Result<bool>{false} : receive_once();
     if (!more) return more.error();
-    if (const auto handled = handle_frames(sink, &until); !handled) return handled.error();
+    if (const auto handled = handle_frames(sink, &slice); !handled) return handled.error();
     if (!*more || has_frames_ || closed_ || paused_) break;
   }
   sink.on_batch();
@@ -103,15 +107,11 @@ Result<bool> Channel::receive_once() {
   return received->bytes == room.size();
 }
 
-Result<void> Channel::handle_frames(FrameSink& sink, Until* until) {
+Result<void> Channel::handle_frames(FrameSink& sink, TimeSlice* slice) {
   has_frames_ = false;
-  for (std::size_t count = 0; !closed_; ++count) {
-    if (until != nullptr && count % kFramesPerLook == kFramesPerLook - 1) {  // few need no look at the clock
-      const auto now = std::chrono::steady_clock::now();
-      if (!*until) *until = now + kHandleTime;
-      has_frames_ = now >= **until;
-      if (has_frames_) break;
-    }
+  while (!closed_) {
+    has_frames_ = slice != nullptr && !slice->has_time();
+    if (has_frames_) break;
     auto frame = decoder_.next();
     if (!frame) return frame.error();
     if (!*frame) {
@@ -134,7 +134,7 @@ ByteBuffer& Channel::out() {
 }
 
 void Channel::mark_dirty() {
-  if (dirty_ || writing_) return;
+  if (dirty_ || writing_ || answering_) return;
   dirty_ = true;
   turn_.flush_later(*this);
 }

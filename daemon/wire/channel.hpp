@@ -3,18 +3,17 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "daemon/os/unique_fd.hpp"
+#include "daemon/time_slice.hpp"
 #include "daemon/wire/turn.hpp"
 #include "proto/frame.hpp"
 
@@ -64,6 +63,9 @@ class Channel {
   void limit_unsent(std::size_t bytes) { most_unsent_ = bytes; }
   /// While paused nothing more is read, but for what is left of a peer who is gone; handled is what had been read.
   void pause(bool is_paused);
+  /// What handling the peer's frames has queued for the peer itself leaves right after them, not at the end of the
+  /// turn: for one that waits for its answers.
+  void answer_at_once() { answers_at_once_ = true; }
   /// Called when the queue has fallen to `low` bytes or less after having been above it.
   void on_drained(std::size_t low, std::function<void()> call);
 
@@ -79,11 +81,10 @@ class Channel {
   };
 
   Result<bool> receive_once();  // false: nothing there, or the end
-  /// When a turn has had its share of what came; nothing before the first look at the clock.
-  using Until = std::optional<std::chrono::steady_clock::time_point>;
-  /// Those that were read: all, or as many as one turn has time for.
-  Result<void> handle_frames(FrameSink& sink, Until* until);
+  /// Those that were read: all, or as many as the slice has time for.
+  Result<void> handle_frames(FrameSink& sink, TimeSlice* slice);
   Result<void> handle_what_came(FrameSink& sink);
+  Result<void> receive_and_handle(FrameSink& sink);
   /// out_, with memory.
   ByteBuffer& out();
   boost::asio::awaitable<void> wait_resumed();
@@ -100,7 +101,9 @@ class Channel {
   std::size_t low_ = 0;
   std::size_t most_unsent_ = std::numeric_limits<std::size_t>::max();
   std::function<void()> drained_;
-  bool dirty_ = false;
+  bool answers_at_once_ = false;
+  bool answering_ = false;  ///< Frames are being handled, after which what they queued is flushed.
+  bool dirty_ = false;      ///< It is flushed at the end of the turn.
   bool writing_ = false;
   bool closed_ = false;
   bool end_seen_ = false;

@@ -80,6 +80,12 @@ BOOST_AUTO_TEST_CASE(what_is_queued_leaves_at_the_end_of_the_turn) {
   BOOST_TEST(got_before_the_end == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(answers_of_who_waits_for_them_leave_before_the_turn_ends) {
+  channel->answer_at_once();
+  run();
+  BOOST_TEST(got_before_the_end == 2 * kPrefixBytes);
+}
+
 BOOST_AUTO_TEST_CASE(many_frames_that_take_long_are_handled_in_several_turns) {
   constexpr std::size_t kFrames = 100;
   cost = std::chrono::microseconds{100};
