@@ -17,6 +17,8 @@ def square(x): return x * x
 def add(x, y=0, *, z=0): return x + y + z
 def whoami(): return os.getpid()
 def fail(x): raise ValueError(f"no {x}")
+class Thing:
+    def __init__(self, number): self.number = number
 STATE = []
 def remember(value): STATE.append(value)
 def recall(): return list(STATE)
@@ -38,10 +40,13 @@ with Pool(2) as pool:
     got = []
     pool.map_async(square, [1, 2], callback=got.append).wait()
     pool.apply_async(fail, (1,), error_callback=got.append).wait()
-    print(got)
+    pool.map_async(fail, [2, 3], callback=got.append, error_callback=got.append).wait()
+    pool.starmap_async(fail, [(4,)], error_callback=got.append).wait()
+    print(got, got[2].results)
 ''')
         self.assertEqual(lines, ["6 5 4", "[9, 16] [] [0, 1, 4]", "[3, 3] [2]", "[0, 1, 4, 9, 16] [0, 1, 4, 9, 16]",
-                                 "[[1, 4], ValueError('no 1')]"])
+                                 "[[1, 4], ValueError('no 1'), ValueError('no 2'), ValueError('no 4')] "
+                                 "[ValueError('no 2'), ValueError('no 3')]"])
 
     def test_results(self):
         lines = self.program('''
@@ -67,6 +72,20 @@ with Pool(1) as pool:
 ''')
         self.assertEqual(lines, ["False", "ValueError", "TimeoutError", "TimeoutError", "True True None", "False", "not yet",
                                  "None"])
+
+    def test_results_go_with_the_last_who_has_them(self):
+        lines = self.program('''
+import gc, weakref
+with Pool(2) as pool:
+    for call in (lambda: pool.map(Thing, range(10)), lambda: pool.map(Thing, range(10), 3), lambda: list(pool.imap(Thing, range(10))),
+                 lambda: [pool.apply(Thing, (1,))], lambda: pool.map_async(Thing, range(10)).get()):
+        results = call()
+        left = [weakref.ref(thing) for thing in results]
+        del results
+        gc.collect()
+        print(sum(reference() is not None for reference in left))
+''')
+        self.assertEqual(lines, ["0"] * 5)
 
     def test_arguments_are_checked(self):
         lines = self.program('''

@@ -382,6 +382,8 @@ class Job:
         if self._is_over or not self._has_all():
             return
         self._is_over = True
+        if self._request:  # `done` comes whenever somebody reads again: the results must not wait for that to be let go of
+            self._session.expect(self._request, _Remainder(self._caller.counter))
         self._send_last()
         self._end()
 
@@ -417,6 +419,22 @@ class Job:
         if not self._is_over:
             self._fail_rest(error)
             self._send_last()
+
+
+class _Remainder:
+    """Hears the end of a job that has all its outcomes."""
+
+    def __init__(self, counter: Any) -> None:
+        self._counter = counter
+
+    def on_frame(self, frame: wire.Frame) -> bool:
+        if frame.op not in (wire.DONE, wire.ERROR):
+            return False
+        self._counter.ended()
+        return True
+
+    def on_lost(self, _: DaemonError) -> None:
+        self._counter.ended()
 
 
 def _singles(chunk: Chunk) -> list[Chunk]:
@@ -492,7 +510,7 @@ class MapResult(Job):
         self.wait(timeout)
         if not self._done:
             raise TimeoutError
-        return [self._failures.get(i, value) for i, value in enumerate(self._outcomes)]
+        return self._all_outcomes()
 
     def cancel(self, force: bool = False) -> None:
         """Asks for what has not ended to be stopped; its outcome is then Cancelled."""
@@ -512,10 +530,13 @@ class MapResult(Job):
             raise self._failures[index]
         return self._outcomes[index]
 
+    def _all_outcomes(self) -> list[Any]:
+        return [self._failures.get(i, value) for i, value in enumerate(self._outcomes)]
+
     def _first_error(self) -> BaseException:
         error = self._failures[min(self._failures)]
         try:
-            error.results = self.outcomes(0)  # type: ignore[attr-defined]
+            error.results = self._all_outcomes()  # type: ignore[attr-defined]
         except AttributeError:  # an exception with slots
             pass
         return error
