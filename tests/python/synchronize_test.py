@@ -55,7 +55,7 @@ print(str(rlock), rlock.acquire(), rlock.acquire(), rlock.release(), rlock.relea
 print(str(semaphore), semaphore.acquire(), semaphore.acquire(), semaphore.acquire(True, 0.05), semaphore.get_value())
 print(bounded.acquire(), bounded.release(), attempt(bounded.release))
 event = Event()
-print(event.is_set(), event.wait(0.05), event.set(), event.wait(), event.is_set(), event.clear(), event.is_set())
+print(repr(event) == f"<Event at {id(event):#x} unset>", event.is_set(), event.wait(0.05), event.set(), event.wait(), event.is_set(), event.clear(), event.is_set())
 import pickle
 print(attempt(pickle.dumps, lock).split(":")[0], attempt(Barrier, 0))
 with rlock:
@@ -68,7 +68,7 @@ with rlock:
                                    "AssertionError: attempt to release recursive lock not owned by thread")
         self.assertEqual(lines[2], "<Semaphore(value=2)> True True False 0")
         self.assertEqual(lines[3], "True None ValueError: semaphore or lock released too many times")
-        self.assertEqual(lines[4], "False False None True True None False")
+        self.assertEqual(lines[4], "True False False None True True None False")
         self.assertEqual(lines[5], "RuntimeError ValueError: parties must be > 0")
         self.assertEqual(lines[6], "False")
 
@@ -88,6 +88,20 @@ barrier = Barrier(3)
 for _ in range(2):
     for child in [start(meet, barrier, found) for _ in range(3)]: child.join()
     print(sorted(found.get() for _ in range(3)))
+children = [start(meet, barrier, found) for _ in range(2)]
+while barrier.n_waiting < 2: time.sleep(0.01)
+barrier.reset()
+for child in children: child.join()
+print(found.get(), found.get(), barrier.broken, barrier.n_waiting)
+for child in [start(meet, barrier, found) for _ in range(3)]: child.join()
+print(sorted(found.get() for _ in range(3)))
+barrier.abort()
+try: barrier.wait()
+except threading.BrokenBarrierError: print("broken", barrier.broken)
+from taskpool import sharedctypes
+value = sharedctypes.Value("i", 1)
+start(count, value, 6).join()
+print(value.value, type(value.get_lock()) is type(RLock()), type(sharedctypes.Array("i", 2).get_lock()) is type(RLock()))
 array = Array("d", 3)
 array[1] = 2.5
 print(array[:])
@@ -95,7 +109,8 @@ jobs = JoinableQueue(2)
 jobs.put(1); jobs.put(2)
 print(jobs.full(), jobs.qsize(), jobs.get(), jobs.task_done(), jobs.get(), jobs.task_done(), jobs.join())
 ''')
-        self.assertEqual(lines, ["3000", "True True", "[0, 1, 2]", "[0, 1, 2]", "[0.0, 2.5, 0.0]",
+        self.assertEqual(lines, ["3000", "True True", "[0, 1, 2]", "[0, 1, 2]", "broken broken False 0", "[0, 1, 2]",
+                                 "broken True", "7 True True", "[0.0, 2.5, 0.0]",
                                  "True 2 1 None 2 None None"])
 
     def test_the_dead_do_no_harm(self):

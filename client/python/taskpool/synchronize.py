@@ -302,7 +302,7 @@ if _native is not None:
             return True
 
         def __repr__(self) -> str:
-            return f"<{type(self).__name__} at {'set' if self.is_set() else 'unset'}>"
+            return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
 
     class Barrier:
         """A barrier for a fixed number of parties. Breaks when one of them dies while it waits."""
@@ -355,9 +355,14 @@ if _native is not None:
             try:
                 self._await(this_round, end)
             except BaseException:
-                self.abort()
+                self._break(this_round)
                 raise
             return waiting
+
+        def _break(self, this_round: int) -> None:
+            with self._lock:
+                if self._rounds.count() == this_round:  # else it was reset or broken meanwhile, and that stands
+                    self.abort()
 
         def _let_through(self, this_round: int) -> None:
             try:
