@@ -85,6 +85,16 @@ print([child.exitcode for child in children], children[0])
         self.assertEqual(lines[:3], ["3 None True", "True", lines[2]])
         self.assertRegex(lines[2], r"\[-15, 0, -9\] <Process name='Process-1' pid=\d+ parent=\d+ stopped exitcode=-SIGTERM>")
 
+    def test_ended_at_once(self):
+        lines = self.program('''
+for end in (Process.terminate, Process.kill):
+    children = [Process(target=time.sleep, args=(600,)) for _ in range(4)]
+    for child in children: child.start(); end(child)
+    for child in children: child.join()
+    print([child.exitcode for child in children])
+''')
+        self.assertEqual(lines, ["[-15, -15, -15, -15]", "[-9, -9, -9, -9]"])
+
     def test_surroundings(self):
         source = PRELUDE + '''
 if __name__ == "__main__":
@@ -96,6 +106,15 @@ if __name__ == "__main__":
         process = self.start(source, folder, "word", stdin=subprocess.PIPE)
         out, err = process.communicate("typed", timeout=60)
         self.assertEqual(out, f"{folder} blue typed ['{folder}', 'word']\n", err)
+
+    def test_the_interpreter_may_be_a_path(self):
+        lines = self.program('''
+import pathlib
+for path in (pathlib.Path(sys.executable), os.fsencode(sys.executable), sys.executable):
+    multiprocessing.set_executable(path)
+    child = Process(target=print, args=("here",)); child.start(); child.join()
+''')
+        self.assertEqual(lines, ["here"] * 3)
 
     def test_names_and_parents(self):
         lines = self.program('''

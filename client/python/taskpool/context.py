@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from multiprocessing.context import (AuthenticationError, BaseContext, BufferTooShort, ProcessError, TimeoutError,  # type: ignore[attr-defined]
                                      assert_spawning, get_spawning_popen, reduction, set_spawning_popen)
 from typing import Any, Callable, Iterable
@@ -90,11 +91,11 @@ class TaskpoolContext(BaseContext):
     def get_all_start_methods(self) -> list[str]:
         return [START_METHOD]
 
-    def set_executable(self, executable: str | bytes) -> None:
+    def set_executable(self, executable: str | bytes | os.PathLike[str]) -> None:
         """The interpreter that workers are forked from; sys.executable otherwise."""
         from . import workers
 
-        workers.executable = executable if isinstance(executable, str) else executable.decode()
+        workers.executable = os.fsdecode(executable)
 
     def set_forkserver_preload(self, module_names: list[str]) -> None:
         """Accepted, and without effect: workers are forked from an interpreter that has imported the main module."""

@@ -15,7 +15,7 @@ from typing import Any
 from . import client, wire, workers
 from .calls import AsyncResult, Caller
 from .client import Session
-from .errors import DaemonError, StartFailed, WorkerLost
+from .errors import DaemonError, PoolClosed, StartFailed, WorkerLost
 from .pool import _Opening
 from .runtime import setup
 
@@ -35,6 +35,7 @@ class Popen:
     def __init__(self, process_obj: BaseProcess) -> None:
         util._flush_std_streams()  # type: ignore[attr-defined]
         self.returncode: int | None = None
+        self._signal = 0  # the first that was sent to it
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -104,6 +105,8 @@ class Popen:
             return 1
         except WorkerLost as error:
             return error.exitcode if "signal" in error.fields or "exit_code" in error.fields else 0
+        except PoolClosed:  # it ended before it had taken its task
+            return -self._signal if self._signal else _UNKNOWN
         except Exception:
             return _UNKNOWN
         return 0
@@ -112,6 +115,7 @@ class Popen:
         if self.returncode is None:
             try:
                 signal.pidfd_send_signal(self.sentinel, number)
+                self._signal = self._signal or number
             except ProcessLookupError:
                 pass
 
