@@ -285,9 +285,21 @@ with MyManager() as manager:
     print(manager.Maths(5).add(3), manager.list([1]))
 with PlainManager() as manager:
     print(manager.Maths(5).add(4))
+for _ in range(2): manager.join()
+with Manager() as manager:
+    put_there = manager.list()
+    other = SyncManager()
+    print(attempt(other.start, "no function"))
+    other.start(put_there.append, ("begun",))
+    print(put_there, other.list([2]))
+    other.shutdown()
+    other.join()
+    manager.shutdown()
+    print(manager.join(), manager.join(0.1))
 ''')
         self.assertEqual(lines, ["AssertionError: server not yet started", "ProcessError: Already started server",
-                                 " unknown_object", "8 [1]", "9"])
+                                 " unknown_object", "8 [1]", "9", "TypeError: initializer must be a callable",
+                                 "['begun'] [2]", "None None"])
 
     def test_releasing(self):
         """A lock that one has is released without waiting for an answer; that somebody else was quicker becomes a warning."""

@@ -41,22 +41,30 @@ class SyncManager(BaseManager):
         super().__init__(*arguments, **keywords)
         self._nested = nested
         self._is_running = False
+        self._process: Any = None
         self._made: list[Any] = []  # weak references to proxies
         self._stop_server: Callable[[], None] | None = None
 
     def start(self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()) -> None:
-        """Begins. A process is started only when an object of a registered class is made."""
+        """Begins. A process is started for the initializer, or when an object of a registered class is made."""
         if self._is_running:
             raise multiprocessing.ProcessError("Already started server")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
         self._server_initializer = (initializer, tuple(initargs))
         self._is_running = True
+        if initializer is not None:
+            self._start_server()
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> Any:
         self._check_running()
         if self._stop_server is None:
-            super().start(*self._server_initializer)
-            self._stop_server = self.__dict__.pop("shutdown")
+            self._start_server()
         return super()._create(typeid, *args, **kwds)  # type: ignore[misc]
+
+    def _start_server(self) -> None:
+        super().start(*self._server_initializer)
+        self._stop_server = self.__dict__.pop("shutdown")
 
     def shutdown(self) -> None:  # type: ignore[override]
         """Ends the objects that this manager made, wherever they are in use."""
@@ -71,6 +79,11 @@ class SyncManager(BaseManager):
         if self._stop_server is not None:
             self._stop_server()
             self._stop_server = None
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits for the end of the process, if there is one."""
+        if self._process is not None:
+            super().join(timeout)
 
     def __enter__(self) -> SyncManager:
         if not self._is_running:
