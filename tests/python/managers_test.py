@@ -301,6 +301,23 @@ with Manager() as manager:
                                  " unknown_object", "8 [1]", "9", "TypeError: initializer must be a callable",
                                  "['begun'] [2]", "None None"])
 
+    def test_an_address(self):
+        lines = self.program('''
+with MyManager(address=("127.0.0.1", 0), authkey=b"key") as server:
+    client = MyManager(server.address, b"key")
+    client.connect()
+    print(client.address == server.address, client.Maths(1).add(1), client.dict(a=1))
+    print(attempt(MyManager(server.address, b"other").connect))
+print(attempt(MyManager(server.address, b"key").connect).split(":")[0])
+without = MyManager()
+without.connect()
+print(without.Maths(2).add(3), without.list([4]))
+without.shutdown()
+print(MyManager(("127.0.0.1", 0)).get_server().address[0])
+''')
+        self.assertEqual(lines, ["True 2 {'a': 1}", "AuthenticationError: digest sent was rejected", "ConnectionRefusedError",
+                                 "5 [4]", "127.0.0.1"])
+
     def test_releasing(self):
         """A lock that one has is released without waiting for an answer; that somebody else was quicker becomes a warning."""
         self.assertEqual(self.program('''

@@ -165,6 +165,16 @@ if __name__ == "__main__":
             self.assertEqual(second, environment)
         self.assertEqual(len(pids), 2)
 
+    def test_challenges(self):
+        lines = self.program('''
+from taskpool.connection import answer_challenge, deliver_challenge
+for key in (b"key", b"other"):
+    ours, theirs = Pipe()
+    asked = threading.Thread(target=attempt, args=(answer_challenge, theirs, key)); asked.start()
+    print(attempt(deliver_challenge, ours, b"key")); asked.join()
+''')
+        self.assertEqual(lines, ["None", "AuthenticationError: digest received was wrong"])
+
     def test_connections_travel(self):
         lines = self.program('''
 ours, theirs = Pipe()

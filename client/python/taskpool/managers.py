@@ -8,7 +8,8 @@ from __future__ import annotations
 import array
 import multiprocessing.managers
 import weakref
-from multiprocessing.managers import BaseProxy, MakeProxyType, Namespace, RemoteError, Token  # type: ignore[attr-defined]
+from multiprocessing.managers import (AutoProxy, BaseProxy, IteratorProxy, MakeProxyType, Namespace, RemoteError, Server,  # type: ignore[attr-defined]
+    Token)
 from typing import Any, Callable, Iterable
 
 from . import store
@@ -18,9 +19,9 @@ from .proxies import ArrayProxy, DictProxy, JoinableQueueProxy, ListProxy, Names
 from .waiting import (AcquirerProxy, BarrierProxy, BoundedSemaphoreProxy, ConditionProxy, EventProxy, LockProxy, RLockProxy,
                       SemaphoreProxy)
 
-__all__ = ["AcquirerProxy", "ArrayProxy", "BarrierProxy", "BaseManager", "BaseProxy", "ConditionProxy", "DictProxy",
-           "EventProxy", "JoinableQueueProxy", "ListProxy", "MakeProxyType", "Namespace", "NamespaceProxy", "QueueProxy",
-           "RemoteError", "SharedMemoryManager", "StoreProxy", "SyncManager", "Token", "ValueProxy"]
+__all__ = ["AcquirerProxy", "ArrayProxy", "AutoProxy", "BarrierProxy", "BaseManager", "BaseProxy", "ConditionProxy", "DictProxy",
+           "EventProxy", "IteratorProxy", "JoinableQueueProxy", "ListProxy", "MakeProxyType", "Namespace", "NamespaceProxy", "QueueProxy",
+           "RemoteError", "Server", "SharedMemoryManager", "StoreProxy", "SyncManager", "Token", "ValueProxy"]
 
 SharedMemoryManager = multiprocessing.managers.SharedMemoryManager
 
@@ -43,28 +44,31 @@ class SyncManager(BaseManager):
         self._is_running = False
         self._process: Any = None
         self._made: list[Any] = []  # weak references to proxies
+        self._has_server = False  # of objects of registered classes
+        self._server_initializer: tuple[Any, tuple[Any, ...]] = (None, ())
         self._stop_server: Callable[[], None] | None = None
 
     def start(self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()) -> None:
-        """Begins. A process is started for the initializer, or when an object of a registered class is made."""
+        """Begins. A process is started for an address or the initializer, or when an object of a registered class is made."""
         if self._is_running:
             raise multiprocessing.ProcessError("Already started server")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._server_initializer = (initializer, tuple(initargs))
-        self._is_running = True
-        if initializer is not None:
+        if initializer is not None or self.address is not None:
             self._start_server()
+        self._is_running = True
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> Any:
         self._check_running()
-        if self._stop_server is None:
+        if not self._has_server:
             self._start_server()
         return super()._create(typeid, *args, **kwds)  # type: ignore[misc]
 
     def _start_server(self) -> None:
         super().start(*self._server_initializer)
         self._stop_server = self.__dict__.pop("shutdown")
+        self._has_server = True
 
     def shutdown(self) -> None:  # type: ignore[override]
         """Ends the objects that this manager made, wherever they are in use."""
@@ -76,6 +80,7 @@ class SyncManager(BaseManager):
                     opened.delete_soon()
         self._made.clear()
         self._is_running = False
+        self._has_server = False
         if self._stop_server is not None:
             self._stop_server()
             self._stop_server = None
@@ -94,7 +99,11 @@ class SyncManager(BaseManager):
         self.shutdown()
 
     def connect(self) -> None:
-        """Uses the daemon, which runs already."""
+        """Uses the daemon, which runs already; objects of registered classes are those that are served at the address, if it has
+        one."""
+        if self.address is not None:
+            super().connect()
+            self._has_server = True
         self._is_running = True
 
     def _check_running(self) -> None:
