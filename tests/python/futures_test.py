@@ -12,6 +12,8 @@ from taskpool.errors import WorkerLost
 
 def square(x): return x * x
 def add(x, y=0): return x + y
+class Thing:
+    def __init__(self, number): self.number = number
 def fail(): raise ValueError("no")
 def die(): os.kill(os.getpid(), 9)
 '''
@@ -47,6 +49,30 @@ except RuntimeError as error: print(error)
 ''')
         self.assertEqual(lines, ["5 [4, 6] [0, 1, 4, 9, 16]", "True", "ValueError('no') True False", "True 16", "not yet",
                                  "True True False [25]", "timed out", "cannot schedule new futures after shutdown"])
+
+    def test_what_cannot_be_sent(self):
+        lines = self.program('''
+import threading
+with Executor(1) as executor:
+    for _ in range(2):
+        bad = executor.submit(add, threading.Lock())
+        print(bad.done(), bad.running(), bad.exception())
+        print(executor.submit(add, 2).result())
+''')
+        self.assertEqual(lines, ["True False cannot pickle '_thread.lock' object", "2"] * 2)
+
+    def test_results_are_let_go_of_one_by_one(self):
+        lines = self.program('''
+import gc, weakref
+with Executor(2) as executor:
+    left = []
+    for thing in executor.map(Thing, range(10), chunksize=3):
+        left.append(weakref.ref(thing))
+        del thing
+        gc.collect()
+        print(sum(reference() is not None for reference in left))
+''')
+        self.assertEqual(lines, ["0"] * 10)
 
     def test_shutdown(self):
         lines = self.program('''

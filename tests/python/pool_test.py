@@ -19,6 +19,9 @@ def whoami(): return os.getpid()
 def fail(x): raise ValueError(f"no {x}")
 class Thing:
     def __init__(self, number): self.number = number
+class Leaving:
+    def __reduce__(self): return sys.exit, (3,)
+def leave(_): return Leaving()
 STATE = []
 def remember(value): STATE.append(value)
 def recall(): return list(STATE)
@@ -86,6 +89,39 @@ with Pool(2) as pool:
         print(sum(reference() is not None for reference in left))
 ''')
         self.assertEqual(lines, ["0"] * 5)
+
+    def test_what_cannot_be_sent(self):
+        lines = self.program('''
+with Pool(1) as pool:
+    lock, told = threading.Lock(), []
+    for _ in range(2):  # the second time the function is known to the daemon
+        bad = pool.apply_async(square, (lock,))
+        try: print(bad.ready(), bad.successful(), bad.get())
+        except TypeError as error: print(error)
+        pool.apply_async(square, (lock,), callback=told.append, error_callback=told.append).wait()
+        try: pool.apply(square, (lock,))
+        except TypeError as error: print(error)
+        print([type(error).__name__ for error in told], pool.apply(square, (3,)))
+    pool.close()
+    pool.join()
+''')
+        refused = "cannot pickle '_thread.lock' object"
+        self.assertEqual(lines, [refused, refused, "['TypeError'] 9", refused, refused, "['TypeError', 'TypeError'] 9"])
+
+    def test_a_result_that_would_end_who_reads_it(self):
+        lines = self.program('''
+with Pool(1) as pool:
+    for call in (lambda: pool.apply(Leaving), lambda: pool.map(leave, [1]), lambda: list(pool.imap(leave, [1]))):
+        try: call()
+        except SystemExit as error: print(error)
+    told = []
+    later = pool.apply_async(Leaving, error_callback=told.append)
+    for _ in range(2):
+        try: later.get(20)
+        except SystemExit as error: print(error, told)
+    print(pool.apply(square, (3,)))
+''')
+        self.assertEqual(lines, ["3"] * 3 + ["3 [SystemExit(3)]"] * 2 + ["9"])
 
     def test_arguments_are_checked(self):
         lines = self.program('''

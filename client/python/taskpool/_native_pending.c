@@ -89,7 +89,7 @@ static PyObject* pending_settle(Pending* self, PyObject* Py_UNUSED(ignored)) {
     Py_XSETREF(self->value, value);
     Py_RETURN_TRUE;
   }
-  if (!PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
+  if (!PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_SystemExit)) return NULL;
   Py_XSETREF(self->error, taskpool_raised());
   Py_RETURN_TRUE;
 }

@@ -107,7 +107,11 @@ class Caller:
         return result
 
     def _submit_any(self, result: AsyncResult, function: Any, arguments: Any, keywords: Any) -> None:
-        name, encoding, item = self.encode_call(function, arguments, keywords)
+        try:
+            name, encoding, item = self.encode_call(function, arguments, keywords)
+        except Exception as error:  # it is reported where the result is asked for, as multiprocessing does
+            result.fail(error)
+            return
         send_single(self, result, name, encoding, item)
         if encoding == wire.AS_PICKLE and not name.startswith("!") and self.may_know and (number := self._numbers.get(name)):
             self._known[function] = number
@@ -250,10 +254,19 @@ class AsyncResult(Pending):  # type: ignore[misc]
     def start(self, request: int, region: Region | None) -> None:
         self._request = request
         self._region = region
+        self._begin()
+        self._session.expect(request, self)
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be sent."""
+        self._begin()
+        self._error = error
+        self._end()
+
+    def _begin(self) -> None:
         self._counter.began()
         if self._callback is not None or self._error_callback is not None:
             self._session.add_background()
-        self._session.expect(request, self)
 
     def on_frame(self, frame: wire.Frame) -> bool:
         if frame.op == wire.RESULT:
@@ -309,7 +322,7 @@ class AsyncResult(Pending):  # type: ignore[misc]
         try:
             item: Any = self._session.down.view(wire.references(body)[0]) if is_in_arena else body
             self._value = decode_item(self._session, self._encoding, item)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # not one that ends the thread, which reads for others
             self._error = error
         finally:
             if is_in_arena:

@@ -349,7 +349,7 @@ class Session:
             self._running_calls += 1
             try:
                 call()
-            except Exception:
+            except (Exception, SystemExit):
                 sys.excepthook(*sys.exc_info())
             finally:
                 self._running_calls -= 1

@@ -66,7 +66,12 @@ class Executor(concurrent.futures.Executor):
 
         self._pool._check_running()
         caller = self._pool._caller
-        function, encoding, item = caller.encode_call(fn, args, kwargs)
+        try:
+            function, encoding, item = caller.encode_call(fn, args, kwargs)
+        except Exception as error:
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
         result = AsyncResult(caller, succeed, fail)
         future._result_of = result
         self._pending.add(future)
@@ -105,7 +110,7 @@ def _results(result: MapResult, count: int, end: float | None) -> Iterator[Any]:
             left = None if end is None else max(0.0, end - time.monotonic())
             if not result.wait_for(index, left):
                 raise TimeoutError
-            yield result.outcome(index)
+            yield result.take_outcome(index)
     finally:
         if not result.ready():
             result.cancel()  # as concurrent.futures does when its iterator is dropped

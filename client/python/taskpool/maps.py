@@ -332,7 +332,7 @@ class Job:
             chunk = self._drop(frame.target + offset)
             try:
                 value = self._decode(frame.encoding, item)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._take(chunk.start, [None] * len(chunk.elements), {i: error for i in range(len(chunk.elements))})
                 continue
             if self._is_native:
@@ -529,6 +529,12 @@ class MapResult(Job):
         if index in self._failures:
             raise self._failures[index]
         return self._outcomes[index]
+
+    def take_outcome(self, index: int) -> Any:
+        """The same; nobody asks for it again."""
+        value = self.outcome(index)
+        self._outcomes[index] = None
+        return value
 
     def _all_outcomes(self) -> list[Any]:
         return [self._failures.get(i, value) for i, value in enumerate(self._outcomes)]

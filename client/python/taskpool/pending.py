@@ -58,7 +58,7 @@ class PlainPending:
         self._body = None
         try:
             self._value = payload.decode(body)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._error = error
         return True
 
