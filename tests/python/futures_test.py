@@ -12,6 +12,9 @@ from taskpool.errors import WorkerLost
 
 def square(x): return x * x
 def add(x, y=0): return x + y
+def say(text):
+    time.sleep(0.2)
+    print(text, flush=True)
 class Thing:
     def __init__(self, number): self.number = number
 def fail(): raise ValueError("no")
@@ -73,6 +76,15 @@ with Executor(2) as executor:
         print(sum(reference() is not None for reference in left))
 ''')
         self.assertEqual(lines, ["0"] * 10)
+
+    def test_the_program_ends_after_what_it_has_submitted(self):
+        for body, said in (("Executor(1).submit(say, 'one')", ["one"]),
+                           ("executor = Executor(1)\nexecutor.submit(say, 'one'); executor.submit(say, 'two')\n"
+                            "executor.shutdown(wait=False)\nprint('main', flush=True)", ["main", "one", "two"]),
+                           ("results = Executor(1).map(square, range(3))\nimport gc; gc.collect()\nprint(list(results))",
+                            ["[0, 1, 4]"]),
+                           ("Executor(1)\nwith Executor(1) as executor: print(executor.submit(square, 2).result())", ["4"])):
+            self.assertEqual(self.program(body), said)
 
     def test_shutdown(self):
         lines = self.program('''

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import os
 import threading
 import time
+import weakref
 from typing import Any, Callable, Iterable, Iterator
 
 from .calls import AsyncResult, send_single
@@ -14,6 +16,17 @@ from .maps import MapResult
 from .pool import Pool
 
 __all__ = ["Executor"]
+
+
+_executors: weakref.WeakSet[Executor] = weakref.WeakSet()
+
+
+@atexit.register
+def _await_all() -> None:
+    """A program does not end before what it has submitted, whether it has shut the executor down or not."""
+    for executor in list(_executors):
+        if executor._is_ours():
+            executor.shutdown()
 
 
 class _Future(concurrent.futures.Future):  # type: ignore[type-arg]
@@ -44,6 +57,7 @@ class Executor(concurrent.futures.Executor):
         self._lock = threading.Lock()
         self._is_shut_down = False
         self._pending: set[_Future] = set()
+        _executors.add(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         """Submits a callable to be executed with the given arguments; returns a future of the call."""
@@ -89,7 +103,7 @@ class Executor(concurrent.futures.Executor):
         elements = list(zip(*iterables))
         end = None if timeout is None else time.monotonic() + timeout
         result = self._pool.starmap_async(fn, elements, chunksize if chunksize > 1 else None)
-        return _results(result, len(elements), end)
+        return _results(self, result, len(elements), end)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Frees what the executor holds once pending futures are done."""
@@ -102,9 +116,13 @@ class Executor(concurrent.futures.Executor):
         if wait:
             self._pool.join()
 
+    def _is_ours(self) -> bool:
+        session = self._pool._session
+        return session.pid == os.getpid() and not session.is_broken
 
-def _results(result: MapResult, count: int, end: float | None) -> Iterator[Any]:
-    """The outcomes one after the other, each as soon as it is there; `end` is of time.monotonic()."""
+
+def _results(_: Executor, result: MapResult, count: int, end: float | None) -> Iterator[Any]:
+    """The outcomes one after the other, each as soon as it is there; `end` is of time.monotonic(). Keeps the executor alive."""
     try:
         for index in range(count):
             left = None if end is None else max(0.0, end - time.monotonic())
