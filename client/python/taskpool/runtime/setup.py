@@ -12,7 +12,7 @@ import sys
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any, Sequence
 
-from .. import fd_passing, logs, names
+from .. import fd_passing, logs, names, tracking
 
 #: What the message's bytes begin with: for a pool; for a process, whose first descriptor is where it tells of its birth.
 _POOL, _PROCESS = b"pool", b"proc"
@@ -120,6 +120,8 @@ def preparation_data(name: str) -> dict[str, Any]:
     }
     log_fd, log_level = logs.channel()
     data["log"] = (_Given(log_fd), log_level)
+    tracker_fd = tracking.descriptor()
+    data["tracker"] = None if tracker_fd is None else _Given(tracker_fd)
     if util._logger is not None:  # type: ignore[attr-defined]
         data["log_level"] = util._logger.getEffectiveLevel()  # type: ignore[attr-defined]
     main = names.main_module()
@@ -151,6 +153,8 @@ class Setup:
         os.environ.update(environment)
         _set_parent(*preparation.pop("parent"))
         log, log_level = preparation.pop("log")
+        tracker = preparation.pop("tracker")
+        tracking.adopt(None if tracker is None else tracker.detach())
         with _Inheriting():
             spawn.prepare(preparation)
         logs.install(log.detach(), log_level)

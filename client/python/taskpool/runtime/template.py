@@ -54,6 +54,7 @@ class Template:
         self.is_ready = False
         self.is_unfit = False
         self.idle_since = time.monotonic()
+        self.keep_warm = KEEP_WARM  # less when its program has ended
         self.asked: dict[int, Request] = {}  # by worker
         self.workers: dict[int, int] = {}  # worker: pid
         self._decoder = wire.Decoder()
@@ -177,7 +178,7 @@ class Templates:
                 return [], orphans
             self._poll.unregister(fd)
             del self._by_fd[fd]
-            template.idle_since = time.monotonic() - KEEP_WARM
+            template.keep_warm = 0.0
             return [], {}
         if template.receive(answer):
             return [], {}
@@ -210,7 +211,7 @@ class Templates:
     def patience_ms(self) -> int | None:
         """How long the zygote may sleep: until a template has been idle for long, or an ended one is to be reaped."""
         now = time.monotonic()
-        due = [template.idle_since + KEEP_WARM - now for template in self._by_key.values() if template.is_idle]
+        due = [template.idle_since + template.keep_warm - now for template in self._by_key.values() if template.is_idle]
         if self._ended:
             due.append(0.1)
         return max(1, int(min(due) * 1000) + 1) if due else None
@@ -220,7 +221,7 @@ class Templates:
         self._reap()
         now = time.monotonic()
         for template in list(self._by_key.values()):
-            if template.is_idle and now >= template.idle_since + KEEP_WARM:
+            if template.is_idle and now >= template.idle_since + template.keep_warm:
                 self._forget(template)
 
     def close_all(self) -> None:

@@ -19,7 +19,7 @@ import traceback
 from multiprocessing import process, util
 from typing import Any, Callable, NoReturn, Sequence
 
-from .. import names, payload, wire
+from .. import names, payload, tracking, wire
 from ..arena import Memory
 from ..errors import MaybeEncodingError
 from ..stream import Stream
@@ -510,6 +510,8 @@ def _initialize(worker: Worker, fields: dict[str, Any], setup_fd: int | None, fo
             worker._process = content["process"]
         elif content["initializer"] is not None:
             content["initializer"](*content["initializer_arguments"])
+    else:
+        tracking.adopt(None)
     if initializer := fields.get("initializer"):
         names.find(initializer)(*fields.get("initializer_arguments", ()))
 
