@@ -6,7 +6,7 @@ import unittest
 from support import Daemons
 
 PRELUDE = '''\
-import threading, time, warnings
+import os, signal, threading, time, warnings
 import taskpool as multiprocessing
 from taskpool import *
 
@@ -95,6 +95,15 @@ for child in children: child.join()
 print(found.get(), found.get(), barrier.broken, barrier.n_waiting)
 for child in [start(meet, barrier, found) for _ in range(3)]: child.join()
 print(sorted(found.get() for _ in range(3)))
+two = Barrier(2)
+slow = start(meet, two, found)
+while two.n_waiting < 1: time.sleep(0.01)
+os.kill(slow.pid, signal.SIGSTOP)
+two.reset()
+for child in [start(meet, two, found) for _ in range(2)]: child.join()
+os.kill(slow.pid, signal.SIGCONT)
+slow.join()
+print(sorted([found.get(), found.get()]), found.get())
 barrier.abort()
 try: barrier.wait()
 except threading.BrokenBarrierError: print("broken", barrier.broken)
@@ -110,7 +119,7 @@ jobs.put(1); jobs.put(2)
 print(jobs.full(), jobs.qsize(), jobs.get(), jobs.task_done(), jobs.get(), jobs.task_done(), jobs.join())
 ''')
         self.assertEqual(lines, ["3000", "True True", "[0, 1, 2]", "[0, 1, 2]", "broken broken False 0", "[0, 1, 2]",
-                                 "broken True", "7 True True", "[0.0, 2.5, 0.0]",
+                                 "[0, 1] broken", "broken True", "7 True True", "[0.0, 2.5, 0.0]",
                                  "True 2 1 None 2 None None"])
 
     def test_the_dead_do_no_harm(self):

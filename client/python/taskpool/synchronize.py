@@ -307,7 +307,7 @@ if _native is not None:
     class Barrier:
         """A barrier for a fixed number of parties. Breaks when one of them dies while it waits."""
 
-        _STATE = struct.Struct("<III")  # how many wait, whether it is broken, which round was the last to be let through
+        _STATE = struct.Struct("<III")  # how many wait, whether it is broken, a bit for each of the last rounds: let through or not
 
         def __init__(self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None, *,
                      ctx: Any = None) -> None:
@@ -317,7 +317,7 @@ if _native is not None:
             self._lock = RLock()
             self._rounds = _Signal()
             self._place = _take(self._STATE.size + 4 * parties)
-            self._write(0, 0, 0xFFFFFFFF)
+            self._write(0, 0, 0)
 
         def __getstate__(self) -> Any:
             _refuse_pickling(self)
@@ -330,9 +330,9 @@ if _native is not None:
             memory, offset = self._place
             return self._STATE.unpack_from(memory.map, offset)  # type: ignore[return-value]
 
-        def _write(self, waiting: int, broken: int, last: int) -> None:
+        def _write(self, waiting: int, broken: int, rounds: int) -> None:
             memory, offset = self._place
-            self._STATE.pack_into(memory.map, offset, waiting, broken, last)
+            self._STATE.pack_into(memory.map, offset, waiting, broken, rounds)
 
         def _slot(self, index: int) -> int:
             return self._place[1] + self._STATE.size + 4 * index
@@ -343,15 +343,15 @@ if _native is not None:
             if (limit := self._timeout if timeout is None else timeout) is not None:
                 end = time.monotonic() + limit
             with self._lock:
-                waiting, broken, last = self._read()
+                waiting, broken, rounds = self._read()
                 if broken:
                     raise threading.BrokenBarrierError
                 this_round = self._rounds.count()
                 struct.pack_into("<I", self._place[0].map, self._slot(waiting), os.getpid())
                 if waiting + 1 == self._parties:
-                    self._let_through(this_round)
+                    self._let_through()
                     return waiting
-                self._write(waiting + 1, 0, last)
+                self._write(waiting + 1, 0, rounds)
             try:
                 self._await(this_round, end)
             except BaseException:
@@ -364,22 +364,30 @@ if _native is not None:
                 if self._rounds.count() == this_round:  # else it was reset or broken meanwhile, and that stands
                     self.abort()
 
-        def _let_through(self, this_round: int) -> None:
+        def _end_round(self, broken: int, passed: int) -> None:
+            _, _, rounds = self._read()
+            self._write(0, broken, (rounds << 1 | passed) & 0xFFFFFFFF)
+            self._rounds.advance()
+
+        def _was_let_through(self, round_: int) -> bool:
+            with self._lock:
+                ago = min((self._rounds.count() - round_ - 1) & 0xFFFFFFFF, 31)
+                return bool(self._read()[2] >> ago & 1)
+
+        def _let_through(self) -> None:
             try:
                 if self._action is not None:
                     self._action()
             except BaseException:
                 self.abort()
                 raise
-            self._write(0, 0, this_round)
-            self._rounds.advance()
+            self._end_round(0, 1)
 
         def _await(self, this_round: int, end: float | None) -> None:
             while True:
                 left = _LOOK_SECONDS if end is None else min(_LOOK_SECONDS, max(0.0, end - time.monotonic()))
                 if self._rounds.wait(this_round, left):
-                    _, _, last = self._read()
-                    if (last - this_round) & 0xFFFFFFFF < 1 << 31:
+                    if self._was_let_through(this_round):
                         return
                     raise threading.BrokenBarrierError
                 if end is not None and time.monotonic() >= end:
@@ -396,17 +404,16 @@ if _native is not None:
         def reset(self) -> None:
             """Empties the barrier; who waits gets BrokenBarrierError."""
             with self._lock:
-                waiting, _, last = self._read()
-                self._write(0, 0, last)
+                waiting, _, rounds = self._read()
                 if waiting:
-                    self._rounds.advance()
+                    self._end_round(0, 0)
+                else:
+                    self._write(0, 0, rounds)
 
         def abort(self) -> None:
             """Breaks the barrier until it is reset."""
             with self._lock:
-                _, _, last = self._read()
-                self._write(0, 1, last)
-                self._rounds.advance()
+                self._end_round(1, 0)
 
         @property
         def parties(self) -> int:
