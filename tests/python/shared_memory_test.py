@@ -80,6 +80,18 @@ memory.unlink()
 ''', imported)
             self.assertEqual((lines, self.stderr), (["5"], ""))
 
+    def test_the_end_awaits_nobody(self):
+        lines = self.program('''
+import time
+from multiprocessing import resource_tracker
+with Pool(1) as pool: name = pool.apply(make, (5,))
+remove(name)
+began = time.monotonic()
+resource_tracker._resource_tracker._stop()  # as later Pythons do at their end
+print(time.monotonic() - began < 5)
+''')
+        self.assertEqual((lines, self.stderr), (["True"], ""))
+
     def test_left_behind(self):
         lines = self.program('''
 with Pool(1) as pool: print(pool.apply(make, (5,)))

@@ -20,7 +20,14 @@ def descriptor() -> int | None:
     if f"{__package__}.shared_memory" in sys.modules:
         _tracker.ensure_running()
     fd: int | None = _tracker._fd
+    if fd is not None:
+        _tracker._stop = _do_not_await
     return fd
+
+
+def _do_not_await(*_: object, **__: object) -> None:
+    """Later Pythons stop the tracker at their end, and wait for it. It ends when nobody can tell it anything any more, and the
+    process that workers are forked from can until this one has ended."""
 
 
 def adopt(fd: int | None) -> None:
