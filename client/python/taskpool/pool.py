@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import threading
 import warnings
 import weakref
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool  # type: ignore[attr-defined]
@@ -62,6 +63,27 @@ class _Opening:
         self.done = True
 
 
+class _Jobs:
+    """The maps of a pool, as long as somebody has them. No WeakSet: that runs code when one of them goes, and a KeyboardInterrupt
+    that comes just then is lost."""
+
+    def __init__(self) -> None:
+        self._references: list[weakref.ref[Job]] = []
+        self._most = 64
+        self._lock = threading.Lock()
+
+    def add(self, job: Job) -> None:
+        with self._lock:
+            self._references.append(weakref.ref(job))
+            if len(self._references) > self._most:
+                self._references = [reference for reference in self._references if reference() is not None]
+                self._most = max(64, 2 * len(self._references))
+
+    def living(self) -> list[Job]:
+        with self._lock:
+            return [job for reference in self._references if (job := reference()) is not None]
+
+
 class Pool:
     """A process pool object which controls a pool of worker processes to which jobs can be submitted.
 
@@ -107,7 +129,7 @@ class Pool:
         head: dict[str, Any] = {"name": self._name, "workers": processes, **bounds}
         if maxtasksperchild is not None:
             head["max_tasks_per_worker"] = maxtasksperchild
-        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+        self._jobs = _Jobs()
         self._closed = False
         workers.open_pool(self._session, self._opening, head, setup_fd, workers.standard_streams(stdout, stderr))
 
@@ -203,7 +225,7 @@ class Pool:
             return
         self._state = TERMINATE
         error = self._caller.start_error or Cancelled("the pool was terminated")
-        for job in list(self._jobs):
+        for job in self._jobs.living():
             job.abort(error)
         self._close(True)
 
@@ -297,7 +319,7 @@ class OwnPool(Pool):
         self._processes = os.cpu_count() or 1
         self._caller = Caller(self._session, self._name, {})
         self._native = Caller(self._session, "", {})
-        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+        self._jobs = _Jobs()
 
     def close(self) -> None:
         """Raises ValueError: it is not this task's to close."""
