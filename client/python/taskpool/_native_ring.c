@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "_native_clock.h"
 #include "_native_spin.h"
 
 enum {
@@ -60,12 +61,6 @@ typedef struct {
   int may_spin;
   SpinPolicy policy;
 } Ring;
-
-static int64_t now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static uint64_t padded(uint64_t bytes) { return (bytes + 7) & ~(uint64_t)7; }
 
@@ -150,7 +145,7 @@ static int wait_for_change(Ring* self, _Atomic uint32_t* word, _Atomic uint32_t*
                            int64_t deadline) {
   int64_t left = kLookNs;
   if (deadline >= 0) {
-    const int64_t rest = deadline - now_ns();
+    const int64_t rest = deadline - deadline_clock_ns();
     if (rest <= 0) return 0;
     if (rest < left) left = rest;
   }
@@ -171,7 +166,7 @@ static int read_deadline(PyObject* timeout, int64_t* deadline) {
   if (timeout == Py_None) return 0;
   const double seconds = PyFloat_AsDouble(timeout);
   if (seconds == -1.0 && PyErr_Occurred()) return -1;
-  if (seconds < 1e9) *deadline = now_ns() + (seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
+  if (seconds < 1e9) *deadline = deadline_clock_ns() + (seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
   return 0;
 }
 

@@ -20,6 +20,8 @@
 
 #include "_native_sync.h"
 
+#include "_native_clock.h"
+
 enum { kPlaceBytes = 64 };
 /* How often somebody who waits for a lock looks whether its owner still lives. */
 static const int64_t kLookNs = 100 * 1000 * 1000;
@@ -27,9 +29,8 @@ static const uint32_t kWaiters = 1u << 31; /* in a lock's word: somebody may sle
 
 /* The shared bytes. */
 typedef struct {
-  _Atomic uint32_t word; /* lock: 0, or its owner's id; semaphore: its value; signal: how often it was raised */
-  _Atomic uint32_t
-      waiters; /* semaphore: who may sleep; those who were killed stay counted, which costs a system call */
+  _Atomic uint32_t word;    /* lock: 0, or its owner's id; semaphore: its value; signal: how often it was raised */
+  _Atomic uint32_t waiters; /* semaphore: who may sleep; who was killed stays counted, which costs a system call */
   _Atomic uint64_t started; /* lock: when the owner's process began, or 0: not known */
   _Atomic uint32_t depth;   /* recursive lock: how often its owner has it */
   uint32_t most;            /* semaphore: its bound, 0: none */
@@ -94,12 +95,6 @@ static int is_dead(uint32_t id, uint64_t started) {
   return started != 0 && started != now;
 }
 
-static int64_t monotonic(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* Sleeps while the word is `seen`, at most `limit` ns (-1: no limit). Without the interpreter's lock. */
 static void sleep_on(_Atomic uint32_t* word, uint32_t seen, int64_t limit) {
   struct timespec time = {limit / 1000000000, limit % 1000000000};
@@ -129,7 +124,7 @@ static int read_wait(PyObject* arguments, PyObject* keywords, int64_t* deadline)
   } else if (seconds > 1e9) {
     *deadline = -1;
   } else {
-    *deadline = monotonic() + (int64_t)(seconds * 1e9);
+    *deadline = deadline_clock_ns() + (int64_t)(seconds * 1e9);
   }
   return 0;
 }
@@ -137,7 +132,7 @@ static int read_wait(PyObject* arguments, PyObject* keywords, int64_t* deadline)
 /* How long to sleep now, at most `slice`; 0 when the time is over. */
 static int64_t time_left(int64_t deadline, int64_t slice) {
   if (deadline < 0) return slice;
-  const int64_t left = deadline - monotonic();
+  const int64_t left = deadline - deadline_clock_ns();
   if (left <= 0) return 0;
   return slice < 0 || left < slice ? left : slice;
 }
@@ -149,7 +144,7 @@ static void took(Sync* self) {
 /* Waits for the lock: 1 it is ours, 2 and its last owner died, 0 the time is over, -1 an exception. */
 static int wait_for_lock(Sync* self, uint32_t me, int64_t deadline) {
   Place* const place = self->place;
-  int64_t looked = monotonic();
+  int64_t looked = deadline_clock_ns();
   for (;;) {
     uint32_t seen = atomic_load_explicit(&place->word, memory_order_relaxed);
     if (seen == 0) {
@@ -160,10 +155,12 @@ static int wait_for_lock(Sync* self, uint32_t me, int64_t deadline) {
     const int64_t left = time_left(deadline, kLookNs);
     if (left == 0) return 0;
     if (!(seen & kWaiters) && !atomic_compare_exchange_strong(&place->word, &seen, seen | kWaiters)) continue;
-    Py_BEGIN_ALLOW_THREADS sleep_on(&place->word, seen | kWaiters, left);
-    Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return -1;
-    if (monotonic() - looked < kLookNs) continue;
-    looked = monotonic();
+    Py_BEGIN_ALLOW_THREADS;
+    sleep_on(&place->word, seen | kWaiters, left);
+    Py_END_ALLOW_THREADS;
+    if (PyErr_CheckSignals() < 0) return -1;
+    if (deadline_clock_ns() - looked < kLookNs) continue;
+    looked = deadline_clock_ns();
     seen = atomic_load(&place->word);
     const uint64_t started = atomic_load(&place->started);
     if (seen == 0 || !is_dead(seen & ~kWaiters, started)) continue;
@@ -252,8 +249,10 @@ static PyObject* semaphore_acquire(Sync* self, PyObject* arguments, PyObject* ke
   while (!(got = take_unit(place))) {
     const int64_t left = time_left(deadline, kLookNs); /* a wake-up may have gone to somebody who was killed */
     if (left == 0) break;
-    Py_BEGIN_ALLOW_THREADS sleep_on(&place->word, 0, left);
-    Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) {
+    Py_BEGIN_ALLOW_THREADS;
+    sleep_on(&place->word, 0, left);
+    Py_END_ALLOW_THREADS;
+    if (PyErr_CheckSignals() < 0) {
       atomic_fetch_sub(&place->waiters, 1);
       return NULL;
     }
@@ -296,14 +295,16 @@ static PyObject* signal_wait(Sync* self, PyObject* arguments) {
   if (timeout != Py_None) {
     const double seconds = PyFloat_AsDouble(timeout);
     if (seconds == -1.0 && PyErr_Occurred()) return NULL;
-    if (seconds < 1e9) deadline = monotonic() + (seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
+    if (seconds < 1e9) deadline = deadline_clock_ns() + (seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
   }
   Place* const place = self->place;
   while (atomic_load(&place->word) == seen) {
     const int64_t left = time_left(deadline, -1);
     if (left == 0) Py_RETURN_FALSE;
-    Py_BEGIN_ALLOW_THREADS sleep_on(&place->word, seen, left);
-    Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    sleep_on(&place->word, seen, left);
+    Py_END_ALLOW_THREADS;
+    if (PyErr_CheckSignals() < 0) return NULL;
   }
   Py_RETURN_TRUE;
 }
