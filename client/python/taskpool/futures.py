@@ -83,8 +83,7 @@ class Executor(concurrent.futures.Executor):
         try:
             function, encoding, item = caller.encode_call(fn, args, kwargs)
         except Exception as error:
-            future.set_running_or_notify_cancel()
-            future.set_exception(error)
+            fail(error)
             return future
         result = AsyncResult(caller, succeed, fail)
         future._result_of = result
