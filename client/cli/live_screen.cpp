@@ -24,7 +24,8 @@ constexpr std::string_view kLeave = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
 constexpr std::array kEnding{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 // A handler reaches nothing but globals, and calls nothing that is not async-signal-safe.
-termios g_before;
+termios g_screen_before;
+termios g_keys_before;
 bool g_has_keys = false;
 std::atomic<bool> g_taken{false};
 std::atomic<bool> g_redraw{false};
@@ -32,17 +33,23 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 
 void write_all(std::string_view text) { (void)!::write(STDOUT_FILENO, text.data(), text.size()); }
 
-void hear_keys() {
+/// Twice the same terminal, mostly.
+void set_up_terminals() {
+  auto screen = g_screen_before;
+  // Ctrl-C sends the signal first and then throws away what was written: kLeave too, if that is quick enough.
+  screen.c_lflag |= NOFLSH;
+  ::tcsetattr(STDOUT_FILENO, TCSADRAIN, &screen);
   if (!g_has_keys) return;
-  auto now = g_before;
-  now.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);  // Ctrl-C and Ctrl-Z stay signals
-  now.c_cc[VMIN] = 1;
-  now.c_cc[VTIME] = 0;
-  ::tcsetattr(STDIN_FILENO, TCSADRAIN, &now);
+  auto keys = g_keys_before;
+  keys.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);  // Ctrl-C and Ctrl-Z stay signals
+  keys.c_lflag |= NOFLSH;
+  keys.c_cc[VMIN] = 1;
+  keys.c_cc[VTIME] = 0;
+  ::tcsetattr(STDIN_FILENO, TCSADRAIN, &keys);
 }
 
 void take() {
-  hear_keys();
+  set_up_terminals();
   g_taken = true;
   write_all(kEnter);
 }
@@ -50,7 +57,8 @@ void take() {
 void give_back() {
   if (!g_taken.exchange(false)) return;
   write_all(kLeave);
-  if (g_has_keys) ::tcsetattr(STDIN_FILENO, TCSADRAIN, &g_before);
+  ::tcsetattr(STDOUT_FILENO, TCSADRAIN, &g_screen_before);
+  if (g_has_keys) ::tcsetattr(STDIN_FILENO, TCSADRAIN, &g_keys_before);
 }
 
 extern "C" void on_ending(int number) {
@@ -88,7 +96,7 @@ extern "C" void on_stop(int) {
 
 extern "C" void on_change(int number) {
   const int saved = errno;
-  if (number == SIGCONT && g_taken) hear_keys();  // a shell that ran meanwhile may have changed it
+  if (number == SIGCONT && g_taken) set_up_terminals();  // a shell that ran meanwhile may have changed it
   g_redraw = true;
   errno = saved;
 }
@@ -100,7 +108,8 @@ bool LiveScreen::is_possible() {
   return ::isatty(STDOUT_FILENO) == 1 && terminal != nullptr && *terminal != '\0' && std::strcmp(terminal, "dumb") != 0;
 }
 
-LiveScreen::LiveScreen() : hears_keys_{::isatty(STDIN_FILENO) == 1 && ::tcgetattr(STDIN_FILENO, &g_before) == 0} {
+LiveScreen::LiveScreen() : hears_keys_{::isatty(STDIN_FILENO) == 1 && ::tcgetattr(STDIN_FILENO, &g_keys_before) == 0} {
+  ::tcgetattr(STDOUT_FILENO, &g_screen_before);  // is_possible() has seen that it is a terminal
   g_has_keys = hears_keys_;
   g_redraw = false;
   for (const int number : kEnding) handle(number, on_ending);

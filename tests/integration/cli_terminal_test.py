@@ -53,6 +53,13 @@ class Terminal:
                 raise AssertionError("%r did not appear in %r" % (pattern, self.seen))
             self.seen += piece
 
+    def press_ctrl_c(self):
+        # The kernel sends the signal, and then throws away what was written: also what the program says at once.
+        now = termios.tcgetattr(self.master)
+        now[3] |= termios.NOFLSH
+        termios.tcsetattr(self.master, termios.TCSANOW, now)
+        self.write(b"\x03")
+
     def write(self, data):
         os.write(self.master, data)
 
@@ -125,7 +132,7 @@ class Progress(DaemonTest):
         terminal = self.terminal("map", "sleep", "--chunk", "1", *["30"] * 12)
         terminal.read_until(rb"0/12")
         eventually(lambda: any(row.get("running") for row in self.unfinished_tasks()))
-        terminal.write(b"\x03")
+        terminal.press_ctrl_c()
         terminal.read_until(None)
         self.assertEqual(terminal.process.wait(20), 130)
         self.assertTrue(terminal.seen.endswith(ERASE + b"taskpool: cancelled 12 tasks\r\n"), terminal.seen)
@@ -137,7 +144,7 @@ class Progress(DaemonTest):
         os.close(read)
         os.write(write, b"3\n")
         terminal.read_until(rb"9\r\n")
-        terminal.write(b"\x03")
+        terminal.press_ctrl_c()
         terminal.read_until(None)
         self.assertEqual(terminal.process.wait(20), 130)
         self.assertIn(b"taskpool: cancelled 0 tasks", terminal.seen)

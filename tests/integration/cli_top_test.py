@@ -31,7 +31,8 @@ class Top(DaemonTest):
         self.assertEqual(terminal.seen.count(ENTER), terminal.seen.count(LEAVE))
         self.assertGreater(terminal.seen.rindex(LEAVE), terminal.seen.rindex(ENTER))
         self.assertIn(b"\x1b[?25h", terminal.seen[terminal.seen.rindex(b"\x1b[?25l"):])  # the cursor is shown again
-        self.assertEqual(termios.tcgetattr(self.keys)[3], self.before[3])
+        for master in (self.keys, terminal.master):
+            self.assertEqual(termios.tcgetattr(master)[3], self.before[3])
 
     def test_it_shows_what_runs_and_goes_on(self):
         task = self.expect(self.run_cli("submit", "sleep", "60")).out.strip()
@@ -64,7 +65,16 @@ class Top(DaemonTest):
     def test_ctrl_c_ends_it_cleanly(self):
         terminal = self.terminal()
         terminal.read_until(rb"WORKER")
+        # Else the kernel, which flushes after it has sent the signal, may throw away what gives the screen back.
+        self.assertTrue(termios.tcgetattr(terminal.master)[3] & termios.NOFLSH)
         terminal.write(b"\x03")  # of the terminal that it was started on
+        self.expect_restored(terminal, 0)
+
+    def test_an_interrupt_ends_it_cleanly(self):
+        terminal = self.terminal()
+        terminal.read_until(rb"WORKER")
+        self.assertTrue(termios.tcgetattr(self.keys)[3] & termios.NOFLSH)
+        terminal.process.send_signal(signal.SIGINT)  # its own terminal is the other one
         self.expect_restored(terminal, 0)
 
     def test_signals_end_it_with_the_terminal_restored(self):
