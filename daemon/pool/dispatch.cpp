@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/container/small_vector.hpp>
 #include <tuple>
 #include <utility>
 
@@ -55,7 +56,7 @@ Pool::Choice Pool::choose(const queue::Job& job) const {
   Choice best;
   auto best_rank = std::make_tuple(queue::Nanoseconds::max(), std::chrono::nanoseconds::max());
   for (const auto& worker : workers_) {
-    if (!serves(*worker) || worker->stopping || worker->exit_seen) continue;
+    if (!serves(*worker)) continue;
     if (full && !worker->holds(*job.usage)) continue;
     if (worker->channel().queued() > kMaxQueuedBytes) {
       // Perhaps all of that was taken back, and no result will remind us of it.
@@ -115,17 +116,34 @@ void Pool::give_all() {
   }
 }
 
+bool Pool::goes_before(const queue::SessionTurn& turn, Worker& worker) {
+  if (worker.items() < 2 || worker.state != WorkerState::working || worker.lent > 0) return false;
+  const auto& last = *worker.assignments().back().job->turn;
+  if (&last == &turn) return false;
+  const bool equals_begin = turn.priority() == last.priority() && turn.running() == 0;
+  if (turn.priority() <= last.priority() && !equals_begin) return false;
+  // Two who begin in the same turn would take the place from each other for ever: nobody loses the last that he has,
+  // but to a higher priority.
+  boost::container::small_vector<std::pair<const queue::SessionTurn*, std::uint32_t>, 8> losses;
+  auto left = worker.unclaimed();
+  for (auto assignment = worker.assignments().rbegin(); left > 0; ++assignment) {
+    const auto* const holder = assignment->job->turn;
+    const auto count = std::min(left, assignment->range.count);
+    left -= count;
+    if (holder == &turn || holder->priority() < turn.priority()) continue;
+    auto loss = std::find_if(losses.rbegin(), losses.rend(), [&](const auto& entry) { return entry.first == holder; });
+    auto& lost = loss != losses.rend() ? loss->second : losses.emplace_back(holder, 0u).second;
+    lost += count;
+    if (lost >= holder->running()) return false;
+  }
+  return true;
+}
+
 bool Pool::preempt(const queue::SessionTurn& turn) {
   Worker* victim = nullptr;
   std::uint32_t most = 0;
   for (const auto& worker : workers_) {
-    if (worker->items() < 2 || worker->state != WorkerState::working || worker->lent > 0) continue;
-    const auto& holder = *worker->assignments().back().job->turn;
-    if (&holder == &turn) continue;
-    // A session with nothing running goes before what others have queued up; a priority goes before all lower ones.
-    const bool goes_first =
-        turn.priority() > holder.priority() || (turn.priority() == holder.priority() && turn.running() == 0);
-    if (!goes_first) continue;
+    if (!goes_before(turn, *worker)) continue;
     const auto unclaimed = worker->unclaimed();
     if (unclaimed > most) {
       most = unclaimed;

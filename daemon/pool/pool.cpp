@@ -218,7 +218,9 @@ void Pool::fork_one() {
   ++forking_;
 }
 
-bool Pool::serves(const Worker& worker) const { return worker.state == WorkerState::working && fills_place(worker); }
+bool Pool::serves(const Worker& worker) const {
+  return worker.state == WorkerState::working && !worker.stopping && !worker.exit_seen && fills_place(worker);
+}
 
 void Pool::retire(Worker& worker) {
   take_back(worker);

@@ -370,6 +370,25 @@ class Fairness(Story):
         self.session().map("sleep", items)
         self.assertLess(time.monotonic() - began, 0.75)  # two a worker are 0.4 s
 
+    def test_sessions_that_begin_together_do_not_take_the_workers_from_each_other_for_ever(self):
+        kinds = {"maps": (lambda session: [session.start_map("square", range(200))],
+                          lambda session, request: self.assertEqual(session.outcomes(request)[1]["succeeded"], 200)),
+                 "applies": (lambda session: [session.start("square", 7) for _ in range(200)],
+                             lambda session, request: self.assertEqual(session.result(request), 49))}
+        sessions = [self.session() for _ in range(5)]
+        for kind, (begin, expect) in kinds.items():
+            with self.subTest(kind):
+                before = self.daemon.counter("tasks_taken_back_total")
+                sessions[0].ask("pool_pause")
+                begun = [(session, begin(session)) for session in sessions]
+                for session in sessions:
+                    session.ask("ping")
+                sessions[0].ask("pool_resume")  # all are given out in one turn, in which no worker can claim anything
+                for session, requests in begun:
+                    for request in requests:
+                        expect(session, request)
+                self.assertLess(self.daemon.counter("tasks_taken_back_total") - before, 5000)
+
     def test_single_calls_are_quick_beside_a_large_map(self):
         single, busy = self.session(), self.session()
         stop = threading.Event()
