@@ -113,6 +113,7 @@ struct Cancel {
   std::optional<std::uint64_t> request;
   std::string task;
   bool force = false;
+  bool waiting = false;
 };
 
 struct Wait {

@@ -142,6 +142,7 @@ void shape(Io& io, std::type_identity<Cancel>) {
   io.integer("request", &Cancel::request, kAny64);
   io.text("task", &Cancel::task, kMaxNameBytes);
   io.boolean("force", &Cancel::force);
+  io.boolean("waiting", &Cancel::waiting);
   io.check(
       "task", [](const Cancel& cancel) { return cancel.request.has_value() == cancel.task.empty(); },
       "want this or request, one of them");

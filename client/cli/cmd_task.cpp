@@ -77,16 +77,19 @@ Run define_wait(CLI::App& app) {
 }
 
 Run define_cancel(CLI::App& app) {
-  auto force = std::make_shared<bool>(false);
-  app.add_flag("-f,--force", *force, "Kill a running task at once");
-  return [force](const Invocation& invocation) -> Result<int> {
+  auto mode = std::make_shared<CancelMode>(CancelMode::ask);
+  const auto choose = [mode](CancelMode chosen) { return [mode, chosen](std::int64_t) { *mode = chosen; }; };
+  auto* const force = app.add_flag_function("-f,--force", choose(CancelMode::kill), "Kill a running task at once");
+  app.add_flag_function("--waiting", choose(CancelMode::waiting), "Only what has not begun: what runs goes on")
+      ->excludes(force);
+  return [mode](const Invocation& invocation) -> Result<int> {
     invocation.expect_words(1, kMaxRows);
     const auto client = connect(invocation.globals, Autostart::no);
     if (!client) return client.error();
     std::uint64_t cancelled = 0;
     int code = kDone;
     for (const auto& task : invocation.words) {
-      const auto reached = client->cancel(task, *force);
+      const auto reached = client->cancel(task, *mode);
       if (reached) {
         cancelled += *reached;
       } else {

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "client/cli/progress.hpp"
 #include "client/cli/session.hpp"
@@ -156,7 +157,7 @@ class Taker {
       bar_.clear();
     }
     printer_.take(outcome);
-    if (options_.stop_on_error && printer_.failed() > 0) cancel();
+    if (options_.stop_on_error && printer_.failed() > 0) stop();
   }
 
   void flush() {
@@ -168,6 +169,13 @@ class Taker {
       end_like_sigpipe();
     }
     cancel();
+  }
+
+  /// Nothing more begins. To the daemon a command that has failed is one that has run.
+  void stop() {
+    if (std::exchange(stopping_, true) || cancelling_) return;
+    feeder_.stop();
+    (void)stream_.cancel(CancelMode::waiting);
   }
 
   void cancel() {
@@ -189,6 +197,7 @@ class Taker {
   const Interrupts& interrupts_;
   const MapRunOptions& options_;
   ProgressBar bar_;
+  bool stopping_ = false;
   bool cancelling_ = false;
   std::uint64_t taken_ = 0;
   std::uint64_t cancelled_ = 0;

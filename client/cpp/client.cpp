@@ -150,7 +150,7 @@ Result<std::string> Client::submit_map(Call call, const std::function<Result<std
   auto task = field<std::string>(read_reply(job->take()), "task");
   if (!task || !refused) return task;
   // What there is of it is not what was wanted: it goes without a trace.
-  (void)cancel(*task, true);
+  (void)cancel(*task, CancelMode::kill);
   (void)wait(*task);
   for (auto dropped = fetch_all(*task); dropped.next();) continue;
   return *refused;
@@ -194,10 +194,9 @@ MapStream Client::fetch_all(const std::string& task, bool keep, std::uint64_t in
   return {std::move(connection), std::move(job)};
 }
 
-Result<std::uint64_t> Client::cancel(const std::string& task, bool force) const {
-  Cancel cancel;
+Result<std::uint64_t> Client::cancel(const std::string& task, CancelMode mode) const {
+  auto cancel = client::cancel_with(mode);
   cancel.task = task;
-  cancel.force = force;
   return field<std::uint64_t>(ask(*session_, Op::cancel, encode(cancel), true), "cancelled");
 }
 

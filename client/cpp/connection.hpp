@@ -34,6 +34,9 @@ struct StoreOperation;
 
 using Lock = std::unique_lock<std::mutex>;
 
+/// A request that cancels like that. Whoever sends it says what.
+Cancel cancel_with(CancelMode mode);
+
 /// What a call frame names: a prepared call, or a head.
 struct Destination {
   std::shared_ptr<Prepared> prepared;
@@ -79,7 +82,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
                    std::vector<Fd>* got = nullptr);
   /// The same as ask() without waiting, for what nobody waits for: its reply is dropped.
   void tell(Op op, const std::string& head);
-  Result<std::uint64_t> cancel(Pending& pending, bool force);
+  Result<std::uint64_t> cancel(Pending& pending, CancelMode mode);
   /// Cancels what has not ended, and waits for nothing: nobody wants it any more.
   void give_up(const Pending& pending);
   Result<void> flush();

@@ -5,6 +5,13 @@
 
 namespace taskpool::client {
 
+Cancel cancel_with(CancelMode mode) {
+  Cancel cancel;
+  cancel.force = mode == CancelMode::kill;
+  cancel.waiting = mode == CancelMode::waiting;
+  return cancel;
+}
+
 bool Connection::may_start(Lock& lock, Reply& reply, std::uint64_t pool_epoch) {
   if (auto connected = ensure_connected(lock); !connected) {
     refuse(reply, connected.error());
@@ -175,12 +182,11 @@ void Connection::tell(Op op, const std::string& head) {
   write_out();
 }
 
-Result<std::uint64_t> Connection::cancel(Pending& pending, bool force) {
+Result<std::uint64_t> Connection::cancel(Pending& pending, CancelMode mode) {
   if (is_inherited()) return inherited();
   if (pending.ended()) return 0;
-  Cancel cancel;
+  auto cancel = cancel_with(mode);
   cancel.request = pending.request;
-  cancel.force = force;
   const auto body = ask(Op::cancel, encode(cancel), false);
   if (!body) return body.error();
   const auto said = nlohmann::json::parse(body->text(), nullptr, false);

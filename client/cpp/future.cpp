@@ -33,9 +33,9 @@ Result<Body> RawFuture::get() {
   return result;
 }
 
-Result<std::uint64_t> RawFuture::cancel(bool force) {
+Result<std::uint64_t> RawFuture::cancel(CancelMode mode) {
   if (!pending_) return std::uint64_t{0};
-  return connection_->cancel(*pending_, force);
+  return connection_->cancel(*pending_, mode);
 }
 
 std::string RawFuture::task() const { return pending_ ? client::task_of(*connection_, *pending_) : std::string{}; }

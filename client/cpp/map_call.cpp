@@ -52,10 +52,10 @@ Result<Done> MapCall::wait() {
   return job_->done();
 }
 
-Result<std::uint64_t> MapCall::cancel(bool force) {
+Result<std::uint64_t> MapCall::cancel(CancelMode mode) {
   if (connection_->is_inherited()) return std::uint64_t{0};
   job_->flush(*connection_);  // a job that the daemon has not heard of cannot be cancelled there
-  return connection_->cancel(*job_, force);
+  return connection_->cancel(*job_, mode);
 }
 std::string MapCall::task() const { return client::task_of(*connection_, *job_); }
 std::optional<Progress> MapCall::progress() const { return client::progress_of(*connection_, *job_); }

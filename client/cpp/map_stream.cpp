@@ -63,10 +63,10 @@ Result<Done> MapStream::done() const {
   return job_->done();
 }
 
-Result<std::uint64_t> MapStream::cancel(bool force) {
+Result<std::uint64_t> MapStream::cancel(CancelMode mode) {
   if (connection_->is_inherited()) return std::uint64_t{0};
   job_->flush(*connection_);  // a job that the daemon has not heard of cannot be cancelled there
-  return connection_->cancel(*job_, force);
+  return connection_->cancel(*job_, mode);
 }
 std::string MapStream::task() const { return client::task_of(*connection_, *job_); }
 std::optional<Progress> MapStream::progress() const { return client::progress_of(*connection_, *job_); }

@@ -230,7 +230,7 @@ void Pool::check_running(Worker& worker, const Worker::Running& running, TimePoi
   const auto& job = *running.assignment->job;
   const auto& call = *job.call;
   const auto elapsed = now - running.since;
-  if (job.cancelled && !worker.stopping) stop_running(worker, running.ticket, job.cancel_code, job.kill_at, now);
+  if (job.is_stopping() && !worker.stopping) stop_running(worker, running.ticket, job.cancel_code, job.kill_at, now);
   if (call.timeout.count() > 0 && elapsed >= call.timeout && !(worker.stopping && worker.stopping->killed))
     stop_running(worker, running.ticket, Errc::timed_out, now, now,
                  fmt::format("timeout_ms: killed after {} ms", call.timeout.count()));
@@ -290,7 +290,7 @@ std::optional<Pool::TimePoint> Pool::next_check(Worker& worker, TimePoint now) c
   const auto running = worker.running();
   const auto& job = running ? *running->assignment->job : *worker.assignments().front().job;
   const auto since = running ? running->since : now;
-  if (job.cancelled && !worker.stopping) by(now + kCancelCheck);
+  if (job.is_stopping() && !worker.stopping) by(now + kCancelCheck);
   if (job.call->timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) by(since + job.call->timeout);
   if (job.call->soft_timeout.count() > 0 && !worker.soft_told) by(since + job.call->soft_timeout);
   if (job.call->cpu_timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) {

@@ -20,6 +20,12 @@ void learn(Worker& worker, const queue::Job& job) {
   worker.batch_job = id;
 }
 
+bool holds(const Worker& worker, queue::JobId job) {
+  const auto& assignments = worker.assignments();
+  return std::any_of(assignments.begin(), assignments.end(),
+                     [&](const Assignment& assignment) { return assignment.job->id == job; });
+}
+
 }  // namespace
 
 void Pool::on_items_done(Worker& worker, Assignment& assignment, std::uint32_t count, const Prefix& form,
@@ -133,7 +139,7 @@ void Pool::fail_range(queue::Job& job, const queue::Range& range, ErrorHead erro
   if (error.task.empty()) error.task = services_.jobs.text(job.id);
   tell_failed(job, range, error);
   if (job.call->call.stop_on_error && !job.cancelled && error.code != Errc::cancelled)
-    cancel(job, false);
+    (void)cancel_waiting(job);
   else
     settle(job);
 }
@@ -166,21 +172,26 @@ void Pool::return_range(queue::Job& job, queue::Range range, std::int64_t cost_n
   settle(job);
 }
 
+void Pool::drop_waiting(queue::Job& job) {
+  for (const auto& range : queue_.stop(job)) cancel_range(job, range);
+  std::erase_if(delayed_, [&](const Repeat& repeat) {
+    if (repeat.job != &job) return false;
+    queue_.cancel_delayed(job, repeat.range.count);
+    cancel_range(job, repeat.range);
+    return true;
+  });
+  std::make_heap(delayed_.begin(), delayed_.end(), is_later);
+}
+
 void Pool::cancel(queue::Job& job, bool force, Errc code) {
   const auto now = services_.turn.now();
-  if (job.cancelled) {
+  if (job.is_stopping()) {
     if (force) job.kill_at = now;  // asked for again, less politely
   } else {
     job.cancel_code = code;
     job.kill_at = force ? now : now + services_.config.cancel_grace;
-    for (const auto& range : queue_.stop(job)) cancel_range(job, range);
-    std::erase_if(delayed_, [&](const Repeat& repeat) {
-      if (repeat.job != &job) return false;
-      queue_.cancel_delayed(job, repeat.range.count);
-      cancel_range(job, repeat.range);
-      return true;
-    });
-    std::make_heap(delayed_.begin(), delayed_.end(), is_later);
+    job.running_goes_on = false;
+    drop_waiting(job);
   }
   // What runs may end the job's life as soon as the last of it is stopped, so the job is held by its number from here
   // on.
@@ -189,15 +200,28 @@ void Pool::cancel(queue::Job& job, bool force, Errc code) {
     settle(job);
   } else {
     for (const auto& worker : workers_) {
-      const auto holds = [&](const Assignment& assignment) { return assignment.job->id == id; };
-      if (std::any_of(worker->assignments().begin(), worker->assignments().end(), holds)) {
-        if (worker->unclaimed() > 0) take_back(*worker);
-        if (worker->stopping && force) worker->stopping->kill_at = now;
-        check(*worker, now);
-      }
+      if (!holds(*worker, id)) continue;
+      if (worker->unclaimed() > 0) take_back(*worker);
+      if (worker->stopping && force) worker->stopping->kill_at = now;
+      check(*worker, now);
     }
   }
   services_.turn.end_later();
+}
+
+std::uint32_t Pool::cancel_waiting(queue::Job& job) {
+  if (job.cancelled) return 0;
+  for (const auto& worker : workers_)
+    if (holds(*worker, job.id) && worker->unclaimed() > 0) take_back(*worker);
+  services_.turn.end_later();
+  const auto reached = job.waiting + job.delayed;
+  if (reached > 0 || !job.input_ended) {  // else all of it has begun, and may be repeated as before
+    job.cancel_code = Errc::cancelled;
+    job.running_goes_on = true;
+    drop_waiting(job);
+  }
+  settle(job);
+  return reached;
 }
 
 void Pool::settle(queue::Job& job) {

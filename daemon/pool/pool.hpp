@@ -120,6 +120,9 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   /// Nothing of the job starts any more, and what runs is asked to stop, and killed after the grace. The job may be
   /// gone when this returns. `code` is what its unfinished tasks end with.
   void cancel(queue::Job& job, bool force, Errc code = Errc::cancelled);
+  /// Nothing of the job starts any more; what has begun goes on. Returns how many tasks that keeps from running. The
+  /// job may be gone when this returns.
+  std::uint32_t cancel_waiting(queue::Job& job);
   /// Ends a job's life if all its items have their outcomes. It may be gone when this returns.
   void settle(queue::Job& job);
   /// Gives out work. Called at the end of each turn in which something changed.
@@ -229,6 +232,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   void count_batch(Worker& worker);
   void fail_range(queue::Job& job, const queue::Range& range, ErrorHead error);
   void cancel_range(queue::Job& job, const queue::Range& range);
+  /// What waits, or waits to be repeated, ends as cancelled.
+  void drop_waiting(queue::Job& job);
   void return_range(queue::Job& job, queue::Range range, std::int64_t cost_ns);
   void repeat_later(queue::Job& job, queue::Range range, std::uint32_t runs_before);
   void tell_failed(queue::Job& job, const queue::Range& range, const ErrorHead& error);

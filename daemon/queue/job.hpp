@@ -85,7 +85,8 @@ class Job {
 
   bool input_ended = false;
   bool cancelled = false;              ///< Nothing of it starts any more.
-  Errc cancel_code = Errc::cancelled;  ///< What its running tasks end with then.
+  bool running_goes_on = false;        ///< But what had begun when it was cancelled runs to its end.
+  Errc cancel_code = Errc::cancelled;  ///< What it ends with then.
   TimePoint kill_at{};                 ///< When its running tasks are killed that did not stop when asked.
   bool ended = false;
   std::uint32_t total = 0;  ///< Items so far.
@@ -97,6 +98,8 @@ class Job {
   std::uint32_t cancelled_items = 0;
   Estimate run_time;  ///< Of its own items; a map's may differ from the function's usual ones.
 
+  /// What runs is to stop.
+  bool is_stopping() const { return cancelled && !running_goes_on; }
   bool finished() const { return input_ended && waiting == 0 && running == 0 && delayed == 0; }
   const Estimate& estimate() const { return run_time.known() ? run_time : call->function->run_time; }
 

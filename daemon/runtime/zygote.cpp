@@ -201,7 +201,7 @@ Result<void> Zygote::fork_worker(const Fork& wanted, std::vector<os::UniqueFd> s
     if (pid == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (::getppid() != zygote) ::_exit(kExitStartFailed);  // it died before prctl took hold
-      ::setpgid(0, 0);  // so that what its tasks start is killed with it
+      ::setpgid(0, 0);                                       // so that what its tasks start is killed with it
       ::close(control_.fd());
       ::close(exits_.get());
       channel.reset();

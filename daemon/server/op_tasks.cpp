@@ -18,30 +18,32 @@ Result<queue::Job*> Session::find_task(const std::string& text) const {
   return job;
 }
 
-std::uint32_t Session::cancel_job(queue::Job& job, bool force) {
+std::uint32_t Session::cancel_job(queue::Job& job, const Cancel& how) {
   if (job.ended) return 0;
+  if (how.waiting) return job.pool->cancel_waiting(job);
   const auto reached = job.waiting + job.running + job.delayed;
-  job.pool->cancel(job, force);
+  job.pool->cancel(job, how.force);
   return reached;
 }
 
 Result<void> Session::cancel(const FrameView& frame) {
   const auto cancel = decode<Cancel>(frame.head);
   if (!cancel) return cancel.error();
+  if (cancel->waiting && cancel->force) return fail(Errc::bad_message, "waiting: what has not begun needs no force");
   std::uint32_t reached = 0;
   if (!cancel->task.empty()) {
     const auto job = find_task(cancel->task);
     if (!job) return job.error();
     const auto owner = (*job)->uid;
-    reached = cancel_job(**job, cancel->force);
+    reached = cancel_job(**job, *cancel);
     audit(frame.prefix.op, {{"task", cancel->task}, {"owner", owner}, {"cancelled", reached}});
   } else {
     if (!cancel->request) return fail(Errc::bad_message, "request: missing, and so is task");
     const auto job = std::find_if(jobs_.begin(), jobs_.end(),
                                   [&](const queue::Job& candidate) { return candidate.request == *cancel->request; });
     if (job != jobs_.end())
-      reached = cancel_job(*job, cancel->force);
-    else
+      reached = cancel_job(*job, *cancel);
+    else if (!cancel->waiting)
       reached = core_.store.cancel(*this, *cancel->request) ? 1 : 0;
     if (is_audited(core_.config, true)) audit(frame.prefix.op, {{"request", *cancel->request}, {"cancelled", reached}});
   }

@@ -183,7 +183,7 @@ class Session : public wire::FrameSink, public queue::Listener, public store::Cl
   /// Other users' own pools are not shown.
   bool sees(const pool::Pool& pool) const;
   Result<std::shared_ptr<pool::Pool>> pool_to_change(const FrameView& frame) const;
-  std::uint32_t cancel_job(queue::Job& job, bool force);
+  std::uint32_t cancel_job(queue::Job& job, const Cancel& how);
 
   Core& core_;
   Identity who_;

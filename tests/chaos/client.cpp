@@ -181,7 +181,7 @@ void cancelled(Client& client) {
   (void)future.wait_for(std::chrono::milliseconds{client.below(20)});
   // A call that never reached this daemon's predecessor is sent to the next one: there it has to be cancelled again.
   for (int tries = 0; tries < 50 && !future.ready(); ++tries) {
-    (void)future.cancel(client.below(2) == 0);
+    (void)future.cancel(client.below(2) == 0 ? taskpool::CancelMode::kill : taskpool::CancelMode::ask);
     (void)future.wait_for(200ms);
   }
   client.journal.end(call, single(id, future.get()));

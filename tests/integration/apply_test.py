@@ -215,12 +215,35 @@ class Limits(Story):
         self.session().ask("cancel", {"task": task, "force": True})
         self.assert_fails("cancelled", session.result, request)
 
+    def test_cancel_of_what_has_not_begun_lets_the_rest_run(self):
+        session = self.session()
+        request = session.start("sleep", 0.5)
+        eventually(lambda: self.daemon.workers(state="running"), "it runs")
+        self.assertEqual(session.ask("cancel", {"request": request, "waiting": True}), {"cancelled": 0})
+        self.assertEqual(session.result(request), 0.5)  # longer than the grace
+
+        request = session.start_map("sleep", [0.5] * 10)
+        eventually(lambda: self.daemon.workers(state="running"), "some of it runs")
+        reached = session.ask("cancel", {"request": request, "waiting": True})["cancelled"]
+        self.assertGreater(reached, 0)
+        self.assertEqual(session.outcomes(request)[1], {"total": 10, "succeeded": 10 - reached, "failed": 0, "cancelled": reached})
+
+    def test_cancel_of_what_has_not_begun_and_then_of_the_rest(self):
+        session = self.session()
+        request = session.start_map("sleep", [30] * 6)
+        eventually(lambda: len(self.daemon.workers(state="running")) == 2, "they run")
+        self.assertEqual(session.ask("cancel", {"request": request, "waiting": True}), {"cancelled": 4})
+        self.assertEqual(session.ask("cancel", {"request": request, "waiting": True}), {"cancelled": 0})
+        self.assertEqual(session.ask("cancel", {"request": request}), {"cancelled": 2})
+        self.assertEqual(session.outcomes(request)[1], {"total": 6, "succeeded": 0, "failed": 0, "cancelled": 6})
+
     def test_cancel_of_what_is_not_there(self):
         session = self.session()
         self.assertEqual(session.ask("cancel", {"request": 999}), {"cancelled": 0})
         self.assert_fails("unknown_task", session.ask, "cancel", {"task": "no-such"})
         self.assert_fails("bad_message", session.ask, "cancel", {})
         self.assert_fails("bad_message", session.ask, "cancel", {"request": 1, "task": "x"})
+        self.assert_fails("bad_message", session.ask, "cancel", {"request": 1, "force": True, "waiting": True})
 
 
 class Repeats(Story):
@@ -266,11 +289,12 @@ class Repeats(Story):
     def test_cancel_reaches_what_waits_to_be_repeated(self):
         session = self.session()
         before = self.daemon.counter("requests_refused_total")
-        request = session.start("fail", "again", retries=9, retry_delay_ms=60_000, announce=True)
-        task = session.receive("progress").head["task"]
-        eventually(lambda: session.ask("ps", {"task": task})["tasks"][0]["state"] == "waiting", "it waits")
-        self.assertEqual(session.ask("cancel", {"request": request}), {"cancelled": 1})
-        self.assert_fails("cancelled", session.result, request)
+        for how in ({}, {"waiting": True}):
+            request = session.start("fail", "again", retries=9, retry_delay_ms=60_000, announce=True)
+            task = session.receive("progress").head["task"]
+            eventually(lambda: session.ask("ps", {"task": task})["tasks"][0]["state"] == "waiting", "it waits")
+            self.assertEqual(session.ask("cancel", {"request": request, **how}), {"cancelled": 1})
+            self.assert_fails("cancelled", session.result, request)
         self.assertEqual(self.daemon.counter("requests_refused_total"), before)
 
 

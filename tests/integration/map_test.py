@@ -357,6 +357,13 @@ class Fairness(Story):
         self.assertEqual(session.apply("square", 3), 9)
         self.assertEqual({row["pid"] for row in self.daemon.workers()}, pids)
 
+    def test_a_failure_that_stops_a_map_lets_what_runs_go_on(self):
+        found, done = self.session().map("sleep", [0.5, "x"] + [0.5] * 20, chunk=1, stop_on_error=True)
+        self.assertEqual((found[0], found[1].code), (0.5, "bad_argument"))  # longer than the grace
+        self.assertEqual(done["failed"], 1)
+        self.assertGreater(done["cancelled"], 15)
+        self.assertEqual(done["succeeded"] + done["cancelled"], 21)
+
     def test_uneven_items_are_spread_over_the_workers(self):
         items = [0.4] + [0.002] * 200
         began = time.monotonic()

@@ -19,6 +19,9 @@ class Thing:
     def __init__(self, number): self.number = number
 def fail(): raise ValueError("no")
 def die(): os.kill(os.getpid(), 9)
+def hold(begun, end):
+    begun.set()
+    return "held" if end.wait(60) else "late"
 '''
 
 
@@ -41,17 +44,33 @@ with Executor(2) as executor:
     done = executor.submit(square, 5)
     done.add_done_callback(lambda future: said.append(future.result()))
     concurrent.futures.wait([done])
-    slow = executor.submit(time.sleep, 600)
-    try: slow.result(timeout=0.05)
-    except concurrent.futures.TimeoutError: print("not yet")
-    print(slow.cancel(), slow.cancelled(), done.cancel(), said)
-    try: list(executor.map(time.sleep, [600], timeout=0.05))
+    try: list(executor.map(time.sleep, [0.5], timeout=0.05))
     except concurrent.futures.TimeoutError: print("timed out")
+    print(done.cancel(), said)
 try: executor.submit(square, 1)
 except RuntimeError as error: print(error)
 ''')
-        self.assertEqual(lines, ["5 [4, 6] [0, 1, 4, 9, 16]", "True", "ValueError('no') True False", "True 16", "not yet",
-                                 "True True False [25]", "timed out", "cannot schedule new futures after shutdown"])
+        self.assertEqual(lines, ["5 [4, 6] [0, 1, 4, 9, 16]", "True", "ValueError('no') True False", "True 16", "timed out",
+                                 "False [25]", "cannot schedule new futures after shutdown"])
+
+    def test_what_runs_cannot_be_cancelled(self):
+        lines = self.program('''
+import taskpool
+with Executor(1) as executor:
+    manager = taskpool.Manager()
+    begun, end = manager.Event(), manager.Event()
+    running, waiting = executor.submit(hold, begun, end), executor.submit(hold, begun, end)
+    begun.wait()
+    print(running.cancel(), running.cancelled(), running.done())
+    print(waiting.cancel(), waiting.cancelled(), waiting.cancel())
+    try: running.result(timeout=0.05)
+    except concurrent.futures.TimeoutError: print("not yet")
+    try: waiting.result()
+    except concurrent.futures.CancelledError: print("cancelled")
+    end.set()
+    print(running.result(), running.cancel())
+''')
+        self.assertEqual(lines, ["False False False", "True True True", "not yet", "cancelled", "held False"])
 
     def test_what_cannot_be_sent(self):
         lines = self.program('''
@@ -88,15 +107,20 @@ with Executor(2) as executor:
 
     def test_shutdown(self):
         lines = self.program('''
+import taskpool, threading
 executor = Executor(1)
-running = executor.submit(time.sleep, 0.2)
+manager = taskpool.Manager()
+begun, end = manager.Event(), manager.Event()
+running = executor.submit(hold, begun, end)
+begun.wait()
+threading.Timer(0.2, end.set).start()
 waiting = [executor.submit(time.sleep, 600) for _ in range(3)]
 executor.shutdown(cancel_futures=True)
-print([f.cancelled() for f in waiting])
+print([f.cancelled() for f in waiting], running.result())
 try: Executor(0)
 except ValueError as error: print(error)
 ''')
-        self.assertEqual(lines, ["[True, True, True]", "max_workers must be greater than 0"])
+        self.assertEqual(lines, ["[True, True, True] held", "max_workers must be greater than 0"])
 
 
 if __name__ == "__main__":

@@ -243,8 +243,11 @@ class AsyncResult(Pending):  # type: ignore[misc]
 
     def cancel(self, force: bool = False) -> None:
         """Asks for the call to be stopped, running or not; get() then raises Cancelled, unless it had ended."""
-        request = self._session.new_request()
-        self._session.send(wire.encode(wire.CANCEL, head={"request": self._request, "force": force}, request=request))
+        send_cancel(self._session, self._request, force=force)
+
+    def cancel_waiting(self) -> bool:
+        """True if that kept the call from being run: it had not begun, and get() raises Cancelled. False if it has begun, or ended."""
+        return not self._done and bool(self._session.ask(wire.CANCEL, {"request": self._request, "waiting": True})["cancelled"])
 
     # What the session calls
 
@@ -332,6 +335,11 @@ class AsyncResult(Pending):  # type: ignore[misc]
 ApplyResult = AsyncResult
 
 
+def send_cancel(session: Session, request: int, **how: bool) -> None:
+    """Asks for what `request` submitted to be stopped; what comes of that is its own outcome's matter. `how`: fields of `cancel`."""
+    session.send(wire.encode(wire.CANCEL, head={"request": request, **how}, request=session.new_request()))
+
+
 def send_single(caller: Caller, result: AsyncResult, function: str, encoding: int, item: payload.Item) -> None:
     """Submits one call, whose outcome `result` gets."""
     target, head = caller.target(function)
@@ -342,4 +350,4 @@ def send_single(caller: Caller, result: AsyncResult, function: str, encoding: in
                                     encoding=encoding))
 
 
-__all__ = ["ApplyResult", "AsyncResult", "Caller", "decode_item", "send_single"]
+__all__ = ["ApplyResult", "AsyncResult", "Caller", "decode_item", "send_cancel", "send_single"]

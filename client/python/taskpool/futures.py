@@ -30,15 +30,14 @@ def _await_all() -> None:
 
 
 class _Future(concurrent.futures.Future):  # type: ignore[type-arg]
-    """A future whose call the daemon can stop."""
+    """A future whose call the daemon keeps from beginning."""
 
     _result_of: AsyncResult | None = None
 
     def cancel(self) -> bool:
-        """Asks for the call to be stopped, and waits for what came of that. True if it was, even while it ran."""
+        """True if the call had not begun, and is not going to be. False if it runs or has ended."""
         result = self._result_of
-        if result is not None and not self.done():
-            result.cancel()
+        if result is not None and not self.done() and result.cancel_waiting():
             concurrent.futures.wait([self])
         return self.cancelled()
 
@@ -130,5 +129,5 @@ def _results(_: Executor, result: MapResult, count: int, end: float | None) -> I
             yield result.take_outcome(index)
     finally:
         if not result.ready():
-            result.cancel()  # as concurrent.futures does when its iterator is dropped
+            result.cancel(waiting=True)  # as concurrent.futures does when its iterator is dropped
 

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 
 from . import names, payload, wire
 from .arena import Region
-from .calls import Callback, Caller, decode_item, encode_json
+from .calls import Callback, Caller, decode_item, encode_json, send_cancel
 from .errors import Cancelled, DaemonError, TimeoutError
 
 try:
@@ -512,13 +512,12 @@ class MapResult(Job):
             raise TimeoutError
         return self._all_outcomes()
 
-    def cancel(self, force: bool = False) -> None:
-        """Asks for what has not ended to be stopped; its outcome is then Cancelled."""
+    def cancel(self, force: bool = False, waiting: bool = False) -> None:
+        """Asks for what has not ended to be stopped; its outcome is then Cancelled. With `waiting`, what runs goes on, but nobody hears
+        what comes of it."""
         self.abort(Cancelled("the map was cancelled"))
         if self._request:
-            request = self._session.new_request()
-            head = {"request": self._request, "force": force}
-            self._session.send(wire.encode(wire.CANCEL, head=head, request=request))
+            send_cancel(self._session, self._request, force=force, waiting=waiting)
 
     def wait_for(self, index: int, timeout: float | None = None) -> bool:
         """Waits for one element's outcome; False after `timeout` seconds."""

@@ -131,6 +131,7 @@ class Pool:
             head["max_tasks_per_worker"] = maxtasksperchild
         self._jobs = _Jobs()
         self._closed = False
+        self._closing = _Closing()
         workers.open_pool(self._session, self._opening, head, setup_fd, workers.standard_streams(stdout, stderr))
 
     # One call
@@ -249,7 +250,6 @@ class Pool:
         self._closed = True
         self._caller.forget_all()
         self._native.forget_all()
-        self._closing = _Closing()
         request = self._session.new_request()
         self._session.expect(request, self._closing)
         head = {"pool": self._name, "terminate": terminate}

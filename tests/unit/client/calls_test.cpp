@@ -162,8 +162,22 @@ BOOST_AUTO_TEST_CASE(cancel_names_the_request) {
     c.peer->error(call, "cancelled", "by its caller");
   }};
   auto future = c.client.pool().apply_async<int>("f");
-  BOOST_TEST(future.cancel(true).value() == 1u);
+  BOOST_TEST(future.cancel(CancelMode::kill).value() == 1u);
   BOOST_TEST((future.get().error().errc() == Errc::cancelled));
+}
+
+BOOST_AUTO_TEST_CASE(cancel_of_what_has_not_begun) {
+  Connected c;
+  const Background serving{[&] {
+    const auto call = c.peer->next(Op::apply);
+    const auto cancel = c.peer->next(Op::cancel);
+    expect(cancel.fields()["waiting"] == true && !cancel.fields().contains("force"));
+    c.peer->ok(cancel, R"({"cancelled":0})");
+    c.peer->result(call, "7");
+  }};
+  auto future = c.client.pool().apply_async<int>("f");
+  BOOST_TEST(future.cancel(CancelMode::waiting).value() == 0u);
+  BOOST_TEST(future.get().value() == 7);
 }
 
 BOOST_AUTO_TEST_CASE(a_result_that_nobody_waits_for_is_dropped) {

@@ -49,6 +49,7 @@ BOOST_AUTO_TEST_CASE(every_field_survives_decoding_and_encoding) {
   keeps<Done>(R"({"total":10,"succeeded":7,"failed":2,"cancelled":1})");
   keeps<Progress>(R"({"task":"1-2","index":3,"done":0.5,"total":2.5,"message":"m"})");
   keeps<Cancel>(R"({"request":18446744073709551615,"force":true})");
+  keeps<Cancel>(R"({"task":"1-2","waiting":true})");
   keeps<Cancel>(R"({"task":"1-2"})");
   keeps<Wait>(R"({"task":"1-2","timeout_ms":5})");
   keeps<Fetch>(R"({"task":"1-2","keep":true,"index":9})");

@@ -159,8 +159,8 @@ class Client {
   /// The outcomes of a submitted job from `index` on, or the one of a task.
   MapStream fetch_all(const std::string& task, bool keep = false, std::uint64_t index = 0,
                       const StreamOptions& options = {}) const;
-  /// Cancels a task or job by id; returns how many tasks that reached. `force` kills at once.
-  Result<std::uint64_t> cancel(const std::string& task, bool force = false) const;
+  /// Cancels a task or job by id; returns how many tasks that reached.
+  Result<std::uint64_t> cancel(const std::string& task, CancelMode mode = CancelMode::ask) const;
   /// A command task's captured output. Errors: `no_output`, `unknown_task`.
   Result<TaskLog> log(const std::string& task) const;
 

@@ -9,6 +9,7 @@
 #include "proto/message.hpp"
 #include "proto/result.hpp"
 #include "taskpool/body.hpp"
+#include "taskpool/options.hpp"
 #include "taskpool/value.hpp"
 
 namespace taskpool {
@@ -41,9 +42,9 @@ class RawFuture {
   /// Waits for the result and takes it, once. Errors: what the daemon answered; `daemon_gone` (nothing ran) or
   /// `outcome_unknown` (it may have run) when the connection broke.
   Result<Body> get();
-  /// Asks the daemon to cancel the call, and waits for its answer; `force` kills the worker at once. Returns how many
-  /// tasks it reached: 0 if the call had ended. get() still answers, usually with `cancelled`.
-  Result<std::uint64_t> cancel(bool force = false);
+  /// Asks the daemon to cancel the call, and waits for its answer. Returns how many tasks it reached: 0 if the call had
+  /// ended, or had begun and `mode` is `waiting`. get() still answers, usually with `cancelled`.
+  Result<std::uint64_t> cancel(CancelMode mode = CancelMode::ask);
   /// The task's id, once the daemon announced it; needs CallOptions::announce.
   std::string task() const;
   /// The last progress report; needs CallOptions::announce.
@@ -74,7 +75,7 @@ class Future {
     if (!body) return body.error();
     return decode_value<T>(std::move(*body));
   }
-  Result<std::uint64_t> cancel(bool force = false) { return raw_.cancel(force); }
+  Result<std::uint64_t> cancel(CancelMode mode = CancelMode::ask) { return raw_.cancel(mode); }
   std::string task() const { return raw_.task(); }
   std::optional<Progress> progress() const { return raw_.progress(); }
   void on_progress(ProgressCallback callback) { raw_.on_progress(std::move(callback)); }

@@ -48,9 +48,9 @@ class Imap {
     if (done && refused_) return *refused_;
     return done;
   }
-  Result<std::uint64_t> cancel(bool force = false) {
+  Result<std::uint64_t> cancel(CancelMode mode = CancelMode::ask) {
     stop();
-    return stream_.cancel(force);
+    return stream_.cancel(mode);
   }
 
   class Iterator {

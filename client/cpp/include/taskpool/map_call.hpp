@@ -53,7 +53,7 @@ class MapCall {
   bool wait_for(std::chrono::milliseconds timeout);
   /// Waits for the end. Error: why the job failed as a whole; the sink has been told of every item even then.
   Result<Done> wait();
-  Result<std::uint64_t> cancel(bool force);
+  Result<std::uint64_t> cancel(CancelMode mode);
   std::string task() const;
   std::optional<Progress> progress() const;
   void on_progress(ProgressCallback callback);
@@ -203,7 +203,7 @@ class MapFuture {
     if (!done) return done.error();
     return sink_->take_each(done->total);
   }
-  Result<std::uint64_t> cancel(bool force = false) { return call_.cancel(force); }
+  Result<std::uint64_t> cancel(CancelMode mode = CancelMode::ask) { return call_.cancel(mode); }
   std::string task() const { return call_.task(); }
   std::uint64_t completed() const { return call_.completed(); }
   std::optional<Progress> progress() const { return call_.progress(); }

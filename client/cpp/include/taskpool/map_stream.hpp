@@ -81,7 +81,7 @@ class MapStream {
   Result<Done> done() const;
 
   /// As RawFuture.
-  Result<std::uint64_t> cancel(bool force = false);
+  Result<std::uint64_t> cancel(CancelMode mode = CancelMode::ask);
   std::string task() const;
   std::optional<Progress> progress() const;
   void on_progress(ProgressCallback callback);

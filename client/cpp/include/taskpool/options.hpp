@@ -56,10 +56,17 @@ struct CallOptions {
   bool operator==(const CallOptions&) const = default;
 };
 
+/// What a cancel does with what has begun. What has not never runs.
+enum class CancelMode : std::uint8_t {
+  waiting,  ///< It goes on to its end.
+  ask,      ///< It is asked to stop, and killed after the daemon's `cancel_grace`.
+  kill,     ///< It is killed at once.
+};
+
 /// What a map has beyond the options of its tasks.
 struct MapOptions {
   std::uint32_t chunk = 0;      ///< Tasks sent to a worker together; 0: the daemon adapts it.
-  bool stop_on_error = false;   ///< The first failure cancels what has not started.
+  bool stop_on_error = false;   ///< The first failure cancels what has not begun; what runs goes on to its end.
   bool force_json = false;      ///< Send numbers as JSON text even where an array would do.
   std::uint32_t window = 1024;  ///< `imap`: how many inputs may be ahead of the output that was taken last. At least 1.
 };
