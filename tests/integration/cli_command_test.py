@@ -154,13 +154,15 @@ class Detached(DaemonTest):
         self.expect(self.run_cli("wait", task), code=1, err="cancelled")
 
     def test_what_has_not_begun_can_be_cancelled_alone(self):
-        tasks = [self.submit("sleep", "1") for _ in range(3)]  # on two workers
-        eventually(lambda: self.json_of("ps", tasks[0])["tasks"][0]["state"] == "running")
-        eventually(lambda: self.json_of("ps", tasks[1])["tasks"][0]["state"] == "running")
+        tasks = [self.submit("sleep", "60") for _ in range(3)]  # on two workers
+
+        def states():
+            return [self.json_of("ps", task)["tasks"][0]["state"] for task in tasks]
+        eventually(lambda: states()[:2] == ["running"] * 2)
         self.assertEqual(self.json_of("cancel", "--waiting", *tasks), {"cancelled": 1})
+        self.assertEqual(states(), ["running", "running", "cancelled"])
+        self.expect(self.run_cli("cancel", *tasks), out="cancelled 2 tasks\n")
         self.expect(self.run_cli("wait", *tasks), code=1, err="cancelled")
-        self.expect(self.run_cli("result", tasks[0]), out="1.0\n")
-        self.expect(self.run_cli("result", tasks[1]), out="1.0\n")
         self.expect(self.run_cli("cancel", "--waiting", "--force", "x"), code=2, err="excludes")
 
     def test_a_log_is_followed_to_the_end(self):
