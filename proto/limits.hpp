@@ -45,6 +45,8 @@ inline constexpr std::chrono::milliseconds kMaxDuration{0x7fffffff};
 inline constexpr std::uint32_t kMaxRetries = 1000;
 /// A task that killed this many workers is not run again, whatever `lost_retries` says.
 inline constexpr std::uint32_t kMaxDeathsPerTask = 2;
+/// The same for those that its zygote took along.
+inline constexpr std::uint32_t kMaxZygoteDeathsPerTask = 5;
 /// Longest delay between two runs of a task.
 inline constexpr std::chrono::milliseconds kMaxRetryDelay{60'000};
 inline constexpr int kMinPriority = -100;

@@ -49,7 +49,10 @@ bool runs_again(queue::Range& task, Errc cause, bool with_zygote, const Call& ca
     ++task.memory_deaths;
     return task.memory_deaths <= call.oom_retries;
   }
-  if (with_zygote) return call.lost_retries > 0;  // that was not the task's doing
+  if (with_zygote) {  // hardly the task's doing, unless it comes again and again
+    ++task.zygote_deaths;
+    return call.lost_retries > 0 && task.zygote_deaths < kMaxZygoteDeathsPerTask;
+  }
   ++task.deaths;
   return task.deaths <= std::min(call.lost_retries, kMaxDeathsPerTask - 1);
 }

@@ -122,8 +122,8 @@ bool Pool::goes_before(const queue::SessionTurn& turn, Worker& worker) {
   if (&last == &turn) return false;
   const bool equals_begin = turn.priority() == last.priority() && turn.running() == 0;
   if (turn.priority() <= last.priority() && !equals_begin) return false;
-  // Two who begin in the same turn would take the place from each other for ever: nobody loses the last that he has,
-  // but to a higher priority.
+  // Each of two would take the place from the other for ever: nothing is taken from a higher priority, and from an
+  // equal not the last that he has.
   boost::container::small_vector<std::pair<const queue::SessionTurn*, std::uint32_t>, 8> losses;
   auto left = worker.unclaimed();
   for (auto assignment = worker.assignments().rbegin(); left > 0; ++assignment) {
@@ -131,6 +131,7 @@ bool Pool::goes_before(const queue::SessionTurn& turn, Worker& worker) {
     const auto count = std::min(left, assignment->range.count);
     left -= count;
     if (holder == &turn || holder->priority() < turn.priority()) continue;
+    if (holder->priority() > turn.priority()) return false;
     auto loss = std::find_if(losses.rbegin(), losses.rend(), [&](const auto& entry) { return entry.first == holder; });
     auto& lost = loss != losses.rend() ? loss->second : losses.emplace_back(holder, 0u).second;
     lost += count;
@@ -219,10 +220,15 @@ void Pool::check(Worker& worker, TimePoint now) {
   }
   if (const auto running = worker.running()) {
     check_running(worker, *running, now);
-  } else if (!worker.is_idle() && os::is_stopped(worker.pid())) {
-    // No timeout would ever end what it has not begun. Nothing of it is lost: it runs on another one.
-    log::warning("worker_stopped", {{"worker", worker.number()}, {"pid", worker.pid()}});
-    worker.kill();
+  } else if (!worker.is_idle()) {
+    const auto& first = *worker.assignments().front().job;
+    if (os::is_stopped(worker.pid())) {
+      // No timeout would ever end what it has not begun. Nothing of it is lost: it runs on another one.
+      log::warning("worker_stopped", {{"worker", worker.number()}, {"pid", worker.pid()}});
+      worker.kill();
+    } else if (first.is_stopping() && now >= first.kill_at && !worker.stopping) {
+      worker.kill();  // it has claimed what was cancelled, and neither runs it nor says what became of it
+    }
   }
 }
 
@@ -292,7 +298,7 @@ std::optional<Pool::TimePoint> Pool::next_check(Worker& worker, TimePoint now) c
   const auto since = running ? running->since : now;
   if (job.is_stopping() && !worker.stopping) by(now + kCancelCheck);
   if (job.call->timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) by(since + job.call->timeout);
-  if (job.call->soft_timeout.count() > 0 && !worker.soft_told) by(since + job.call->soft_timeout);
+  if (job.call->soft_timeout.count() > 0 && !worker.soft_told && !worker.stopping) by(since + job.call->soft_timeout);
   if (job.call->cpu_timeout.count() > 0 && !(worker.stopping && worker.stopping->killed)) {
     const bool seen = running && worker.cpu_watch && worker.cpu_watch->ticket == running->ticket;
     by(seen ? worker.cpu_watch->next : since + queue::kSlowItem);  // most are done by then

@@ -55,6 +55,13 @@ Pool::~Pool() {
     if (zygote) zygote->forget(*this);
 }
 
+ZygotePtr Pool::release_zygote() {
+  for (const auto& zygote : {current_, next_})
+    if (zygote) zygote->forget(*this);
+  next_.reset();
+  return std::exchange(current_, nullptr);
+}
+
 // Zygotes
 
 void Pool::use(ZygotePtr zygote) {
@@ -76,8 +83,10 @@ void Pool::on_zygote_changed(Zygote& zygote) {
     current_ = std::exchange(next_, nullptr);
     forking_ = 0;  // what the old one was asked for comes to be retired
     forks_.clear();
-    failures_ = 0;
-    if (target_ == 0) tell_started({});
+    if (target_ == 0) {
+      failures_ = 0;  // else they are forgotten when a worker has started
+      tell_started({});
+    }
     for (const auto& worker : std::vector{workers_})
       if (worker->zygote() != current_) retire(*worker);
     top_up();
@@ -95,7 +104,11 @@ void Pool::zygote_died(Zygote& zygote) {
   forking_ = 0;
   forks_.clear();
   current_.reset();
-  if (closing_) return tell_closed();
+  if (closing_ && !has_work()) return tell_closed();
+  if (config_.once && forked_once_) {
+    tell_started(zygote.error());
+    return give_up(Errc::pool_closed);
+  }
   log::warning("zygote_died", {{"pool", name()}, {"error", zygote.error()}});
   last_error_ = zygote.error();
   if (failures_ == 0) {
@@ -126,7 +139,7 @@ void Pool::on_death_at_start(const Worker& worker, const Death& death) {
 }
 
 void Pool::give_up(Errc code) {
-  if (owner_.session == 0 || closing_ || serving() > 0) return;
+  if (owner_.session == 0 || (closing_ && !has_work()) || serving() > 0) return;
   for (auto* const job : open_jobs()) cancel(*job, true, code);
   close(true, {});
 }
@@ -249,6 +262,7 @@ void Pool::update(PoolConfig config) {
 void Pool::resize(std::uint32_t workers) {
   target_ = workers;
   config_.workers = workers;
+  if (target_ == 0 && current_ && !next_) tell_started({});
   top_up();
   services_.turn.end_later();
 }
@@ -278,7 +292,7 @@ void Pool::close(bool terminate, std::function<void()> closed) {
 std::vector<queue::Job*> Pool::open_jobs() {
   std::vector<queue::Job*> jobs;
   for (auto& job : services_.jobs.all())
-    if (!job.ended && job.pool == this) jobs.push_back(&job);
+    if (!job.ended && job.pool.get() == this) jobs.push_back(&job);
   return jobs;
 }
 
@@ -292,6 +306,7 @@ void Pool::tell_closed() {
   if (!is_closed()) return;
   services_.turn.end_later();  // at which closed pools are forgotten
   retry_at_.reset();
+  if (owner_.session == 0) tell_started("closed before it had started");
   if (const auto call = std::exchange(closed_, nullptr)) call();
 }
 
@@ -337,7 +352,10 @@ void Pool::on_forked(const ZygotePtr& zygote, const Forked& forked, os::UniqueFd
     if (!wanted || !memory) forks_.erase(fork);
   }
   if (!wanted || !memory) {
-    if (!memory) log::error("claim_page", {{"worker", forked.worker}, {"error", memory.error().detail}});
+    if (wanted) {
+      log::error("claim_page", {{"worker", forked.worker}, {"error", memory.error().detail}});
+      back_off(memory.error().detail);
+    }
     tell_closed();
     return;  // its channel closes, at which it ends
   }
@@ -361,6 +379,7 @@ void Pool::on_fork_failed(const ForkFailed& failure) {
   ++services_.metrics.fork_failures;
   back_off(failure.detail);
   if (!next_) tell_started(failure.detail);
+  if (config_.once && workers_.empty() && forking_ == 0) give_up(Errc::start_failed);
   tell_closed();
 }
 
@@ -400,6 +419,7 @@ void Pool::on_exited(const Exited& exited) {
     return;
   }
   if (forks_.erase(exited.worker) > 0) --forking_;
+  top_up();
   tell_closed();
 }
 
@@ -486,7 +506,7 @@ void Pool::requeue_remains(Worker& worker, Worker::Remains remains, const Death&
     }
     const bool again = runs_again(fatal, lost.code, death.zygote_died.has_value(), job.call->call);
     if (again && !job.cancelled) {
-      const std::uint32_t deaths = fatal.deaths + fatal.memory_deaths;
+      const std::uint32_t deaths = fatal.deaths + fatal.memory_deaths + fatal.zygote_deaths;
       repeat_later(job, std::move(fatal), deaths > 0 ? deaths - 1u : 0u);
     } else {
       count_run();

@@ -99,10 +99,11 @@ struct Range {
   std::uint32_t offset = 0;  ///< In a packed body: where the first item's bytes begin.
   // Runs that came before the next one, by how they ended; each at most kMaxRetries.
   std::uint32_t attempt : 11 = 0;        ///< In an error of the task's own.
-  std::uint32_t deaths : 10 = 0;         ///< With the worker, but for:
+  std::uint32_t deaths : 5 = 0;          ///< With the worker, but for:
+  std::uint32_t zygote_deaths : 5 = 0;   ///< Its zygote died.
   std::uint32_t memory_deaths : 11 = 0;  ///< Memory ran out.
 
-  std::uint32_t runs() const { return std::uint32_t{attempt} + deaths + memory_deaths; }
+  std::uint32_t runs() const { return std::uint32_t{attempt} + deaths + zygote_deaths + memory_deaths; }
 
   static Range whole(BlockPtr block);
   /// Splits off the front: at most `most` items (at least 1), fewer if their bytes would pass `max_bytes` (but one).

@@ -70,7 +70,9 @@ class Job {
  public:
   JobId id{};
   PreparedCallPtr call;
-  pool::Pool* pool = nullptr;  ///< Whose job it is; for those above the queue, which knows nothing of pools.
+  /// Whose job it is; for those above the queue, which knows nothing of pools. Kept by it, for its name: a kept job
+  /// outlives its pool's workers.
+  std::shared_ptr<pool::Pool> pool;
   Listener* listener = nullptr;
   SessionTurn* turn = nullptr;  ///< Whose turn this takes; owned by the queue.
   UsagePtr usage;               ///< Of whose it is. May be null.

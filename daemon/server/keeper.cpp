@@ -1,7 +1,9 @@
 #include "daemon/server/keeper.hpp"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <cstring>
+#include <utility>
 
 #include "proto/codec.hpp"
 
@@ -90,7 +92,13 @@ bool Keeper::on_done(queue::Job& job) {
   release_inputs(*record);
   record->ended = turn_.now();
   record->place = ended_.insert(ended_.end(), job.id);
-  arm();
+  // Later: it may be this one that there is no room for, and who waits for it has not been told.
+  if (!std::exchange(arming_, true)) {
+    boost::asio::post(turn_.io(), [this] {
+      arming_ = false;
+      if (!stopped_) arm();
+    });
+  }
   return true;
 }
 
@@ -184,6 +192,7 @@ void Keeper::arm() {
       expire(oldest);
     }
     arm();
+    turn_.end_later();  // the daemon may have become idle
   });
 }
 

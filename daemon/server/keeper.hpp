@@ -44,7 +44,10 @@ class Keeper : public queue::Listener {
   /// Forgets a finished job; it is gone when this returns.
   void drop(queue::Job& job);
   /// Waits for nothing any more: the daemon ends.
-  void stop() { timer_.cancel(); }
+  void stop() {
+    stopped_ = true;
+    timer_.cancel();
+  }
   /// Jobs kept or still running that somebody may ask for: a private daemon does not leave while there are any.
   std::size_t size() const { return records_.size(); }
   /// Keeps an object of the store that a result for that user names, as long as what it returns lives.
@@ -103,6 +106,8 @@ class Keeper : public queue::Listener {
   std::uint64_t bytes_ = 0;
   boost::asio::steady_timer timer_;
   bool armed_ = false;
+  bool arming_ = false;  ///< arm() is to be called soon.
+  bool stopped_ = false;
 };
 
 }  // namespace taskpool::server

@@ -20,9 +20,10 @@ Result<queue::Job*> Session::find_task(const std::string& text) const {
 
 std::uint32_t Session::cancel_job(queue::Job& job, const Cancel& how) {
   if (job.ended) return 0;
-  if (how.waiting) return job.pool->cancel_waiting(job);
+  const auto pool = job.pool;  // the job may be gone before this ends
+  if (how.waiting) return pool->cancel_waiting(job);
   const auto reached = job.waiting + job.running + job.delayed;
-  job.pool->cancel(job, how.force);
+  pool->cancel(job, how.force);
   return reached;
 }
 
@@ -171,7 +172,9 @@ Result<void> Session::nested_wait(const FrameView& frame) {
   std::vector<queue::JobId> jobs;
   for (const auto& job : jobs_) jobs.push_back(job.id);
   for (const auto id : jobs)
-    if (auto* job = core_.jobs.find(id)) job->pool->cancel(*job, false, Errc::nesting_too_deep);
+    if (auto* job = core_.jobs.find(id)) std::shared_ptr {
+        job->pool
+        } -> cancel(*job, false, Errc::nesting_too_deep);
   return boost::system::in_place_value;
 }
 

@@ -153,7 +153,7 @@ Result<queue::Job*> Session::open_job(const Binding& binding, std::uint64_t requ
   if (job == nullptr) return fail(Errc::queue_full, fmt::format("the daemon knows {} jobs", queue::JobTable::kMaxJobs));
   const auto& call = binding.call->call;
   job->call = binding.call;
-  job->pool = binding.pool.get();
+  job->pool = binding.pool;
   job->turn = binding.turn;
   job->request = request;
   job->uid = who_.uid;
@@ -326,7 +326,8 @@ Result<void> Session::input(const FrameView& frame) {
   // After its end, more input may still be on its way.
   auto* const job = open == open_maps_.end() ? nullptr : core_.jobs.find(open->second.id);
   if (job == nullptr || job->cancelled || job->ended) return boost::system::in_place_value;
-  auto& pool = *job->pool;
+  const auto holder = job->pool;  // the job may be gone before this ends
+  auto& pool = *holder;
   const auto& prefix = frame.prefix;
   if (prefix.count > 0) {
     const auto refuse = [&](const Error& error) {
@@ -339,7 +340,8 @@ Result<void> Session::input(const FrameView& frame) {
       pool.cancel(*job, false, error.errc());
     };
     Result<void> good = boost::system::in_place_value;
-    if (prefix.op == Op::input) {
+    if (pool.is_closed()) good = fail(Errc::pool_closed, "pool '" + pool.name() + "' has closed");
+    if (good && prefix.op == Op::input) {
       if (!frame.head.empty()) good = Fields{frame.head}.finish(true);
       if (good) good = check_items(prefix.flags, prefix.encoding, prefix.count, frame.body);
       if (good) good = check_references(frame);

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import unittest
 
-from story import Daemon, Failed, Story, binaries, eventually, is_alive, parent_of
+from story import JSON, Daemon, Failed, Story, binaries, eventually, is_alive, pack, parent_of
 
 
 def taskpoold(*arguments, **environment):
@@ -318,6 +318,37 @@ class StoppingPools(Story):
         self.assertEqual(codes, {"draining"})
 
 
+class Keeping(Story):
+    config = "kept_results = 0"
+
+    def test_whoever_waits_hears_of_what_is_not_kept(self):
+        session, other = self.session(), self.session()
+        for _ in range(3):
+            task = session.apply("sleep", 0.1, detached=True)["task"]
+            self.assertEqual(other.ask("wait", {"task": task})["state"], "succeeded")
+        self.assertEqual(session.apply("square", 7, idempotency_key="seven"), 49)
+        eventually(lambda: self.daemon.counter("results_kept") == 0, "none is kept")
+
+
+class Cancelling(Story):
+    config = 'cancel_grace = "1500ms"'
+
+    def test_a_soft_timeout_in_the_grace_keeps_nobody_busy(self):
+        session = self.session()
+        request = session.start("spin", 30_000_000, soft_timeout_ms=200)
+        eventually(lambda: self.daemon.workers(state="running"), "it runs")
+        session.ask("cancel", {"request": request})
+        before = cpu_seconds(self.daemon.process.pid)
+        self.assert_fails("cancelled", session.result, request)
+        self.assertLess(cpu_seconds(self.daemon.process.pid) - before, 0.4)
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Pools(Story):
     config = 'cancel_grace = "200ms"\nkept_results = 3\nkeep_results_for = "1h"'
 
@@ -341,6 +372,39 @@ class Pools(Story):
         self.assert_fails("bad_message", session.ask, "pool_resize", {"workers": 1025})
         self.assert_fails("bad_message", session.ask, "pool_resize", {})
         self.assertEqual(self.daemon.counter("workers_died_total"), died)
+
+    def test_a_pool_that_is_closed_before_it_has_started_runs_what_it_has(self):
+        session = self.session()
+        opening, closing = session.new_request(), session.new_request()
+        session.send("pool_open", head={"name": "short", "workers": 1}, request=opening)
+        request = session.start("square", 5, pool="short")
+        session.send("pool_close", head={"pool": "short"}, request=closing)
+        self.assertEqual(session.result(request), 25)
+        session.receive("ok", request=closing)
+
+    def test_a_map_whose_input_goes_on_after_its_pool_has_closed(self):
+        session = self.session()
+        session.ask("pool_open", {"name": "gone", "workers": 1})
+        request = session.new_request()
+        session.send("map", head={"function": "square", "pool": "gone"}, body=pack([b"3"]), encoding=JSON, count=1, request=request)
+        session.receive("results", request=request)
+        session.ask("pool_close", {"pool": "gone"})
+        session.send("input", body=pack([b"4"]), encoding=JSON, count=1, request=request)
+        failed = session.receive("failed", request=request)
+        self.assertEqual(failed.head["code"], "pool_closed")
+        self.assertEqual(session.receive("done", request=request).head, {"total": 2, "succeeded": 1, "failed": 1})
+
+    def test_a_kept_job_outlives_its_pool(self):
+        session = self.session()
+        session.ask("pool_open", {"name": "kept", "workers": 1})
+        task = session.apply("square", 6, pool="kept", detached=True)["task"]
+        session.ask("wait", {"task": task})
+        session.ask("pool_close", {"pool": "kept"})
+        eventually(lambda: "kept" not in [row["pool"] for row in session.ask("pools")["pools"]], "it is forgotten")
+        self.assertEqual(session.ask("ps", {"task": task})["tasks"][0]["pool"], "kept")
+        fetch = session.new_request()
+        session.send("fetch", head={"task": task}, request=fetch)
+        self.assertEqual(session.result(fetch), 36)
 
     def test_a_pool_of_a_session_s_own(self):
         session, other = self.session(), self.session()

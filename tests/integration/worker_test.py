@@ -93,6 +93,18 @@ class Misbehaving(Story):
         self.assertEqual(session.result(again), 36)
         self.assertGreater(min(row["generation"] for row in self.daemon.workers()), generation)
 
+    def test_a_closing_pool_goes_on_after_its_zygote_s_death(self):
+        session = self.session()
+        session.ask("pool_open", {"name": "closing", "workers": 1})
+        request = session.start_map("sleep", [0.2] * 4, pool="closing", lost_retries=1, retry_delay_ms=1)
+        eventually(lambda: session.ask("workers", {"pool": "closing"})["workers"][0].get("run_ms"), "it runs")
+        zygote = parent_of(session.ask("workers", {"pool": "closing"})["workers"][0]["pid"])
+        closing = session.new_request()
+        session.send("pool_close", head={"pool": "closing"}, request=closing)
+        os.kill(zygote, signal.SIGKILL)
+        self.assertEqual(session.outcomes(request)[1]["succeeded"], 4)
+        session.receive("ok", request=closing)
+
     def test_a_stopped_zygote_does_not_keep_an_error_from_its_caller(self):
         session = self.session()
         eventually(lambda: len(self.daemon.workers(state="idle")) == 2, "both are there")

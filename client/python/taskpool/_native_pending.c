@@ -81,16 +81,17 @@ static PyObject* pending_settle(Pending* self, PyObject* Py_UNUSED(ignored)) {
   const char* const data = PyBytes_AS_STRING(self->body);
   const Py_ssize_t size = PyBytes_GET_SIZE(self->body);
   if (self->encoding != kAsPickle || self->flags != 0 || !taskpool_is_plain(data, size)) Py_RETURN_FALSE;
-  PyObject* const body = self->body;
-  self->body = NULL;
-  PyObject* value = taskpool_loads(data, size);
+  PyObject* const body = Py_NewRef(self->body);
+  PyObject* const value = taskpool_loads(data, size);
   Py_DECREF(body);
   if (value != NULL) {
     Py_XSETREF(self->value, value);
-    Py_RETURN_TRUE;
+  } else {
+    if (!PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_SystemExit)) return NULL;
+    Py_XSETREF(self->error, taskpool_raised());
   }
-  if (!PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_SystemExit)) return NULL;
-  Py_XSETREF(self->error, taskpool_raised());
+  /* Last: another thread may look meanwhile, and an interrupt makes this go unfinished. */
+  Py_CLEAR(self->body);
   Py_RETURN_TRUE;
 }
 

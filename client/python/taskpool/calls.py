@@ -144,7 +144,7 @@ def take_number(session: Session) -> int:
     """A free number for a prepared call; 0 if there is none."""
     free = session.free_numbers
     try:
-        return free.pop()
+        return free.popleft()  # the one that has been free for longest: who has looked it up before may still be about to use it
     except IndexError:
         return 0
 
@@ -300,8 +300,8 @@ class AsyncResult(Pending):  # type: ignore[misc]
             self._session.call_later(self._run_callbacks)
 
     def _run_callbacks(self) -> None:
-        self._decode()
         try:
+            self._decode()
             if self._error is not None:
                 if self._error_callback is not None:
                     self._error_callback(self._error)
@@ -318,10 +318,12 @@ class AsyncResult(Pending):  # type: ignore[misc]
     def _make_value(self) -> None:
         if self._session.is_trusted and self._settle():
             return
-        body, self._body = self._body, None
+        body = self._body
         if body is None:
             return
         is_in_arena = self._flags & wire.IN_ARENA
+        if is_in_arena:
+            self._body = None  # its memory is given back below
         try:
             item: Any = self._session.down.view(wire.references(body)[0]) if is_in_arena else body
             self._value = decode_item(self._session, self._encoding, item)
@@ -330,6 +332,7 @@ class AsyncResult(Pending):  # type: ignore[misc]
         finally:
             if is_in_arena:
                 self._session.release(body)
+        self._body = None  # last: another thread may look meanwhile, and an interrupt makes this go unfinished
 
 
 ApplyResult = AsyncResult
@@ -342,8 +345,8 @@ def send_cancel(session: Session, request: int, **how: bool) -> None:
 
 def send_single(caller: Caller, result: AsyncResult, function: str, encoding: int, item: payload.Item) -> None:
     """Submits one call, whose outcome `result` gets."""
+    flags, body, region = caller.place(item)  # may wait, while the function's number may be given to another one
     target, head = caller.target(function)
-    flags, body, region = caller.place(item)
     request = caller.session.new_request()
     result.start(request, region)
     caller.session.send(wire.encode(wire.APPLY, head=head, body=body, flags=flags, request=request, target=target, count=1,

@@ -106,7 +106,7 @@ class Session:
         self.broken_at = 0.0
         self.is_closed = False
         self.quiet: collections.deque[int] = collections.deque(maxlen=1024)  # requests of which only a failure would be heard
-        self.free_numbers = list(range(wire.MAX_PREPARED_CALLS, 0, -1))  # for prepared calls
+        self.free_numbers = collections.deque(range(1, wire.MAX_PREPARED_CALLS + 1))  # for prepared calls
         self._socket = connection
         self._fileno = connection.fileno()
         self.stream = Stream(connection, wire.Frame, wire.BrokenStream)
@@ -244,9 +244,15 @@ class Session:
                         self._wake_driver()
                 if not in_time:
                     return is_done()
+            elif self._is_driver():
+                return False  # it flushes for the one who leads, who wakes it when he leaves
             elif not self._follow(is_done, deadline):
                 return is_done()
         return True
+
+    def _is_driver(self) -> bool:
+        driver = self._driver
+        return driver is not None and driver.ident == threading.get_ident()
 
     def _await_end(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
         """After the connection has broken: nothing is read any more, and what waits is being told so, perhaps by another thread. False
@@ -286,8 +292,7 @@ class Session:
 
     def _lead(self, is_done: Callable[[], bool], deadline: float | None) -> bool:
         """Reads and hands out until `is_done`, the connection has broken, or the deadline: False then."""
-        driver = self._driver
-        is_driver = driver is not None and driver.ident == threading.get_ident()
+        is_driver = self._is_driver()
         wake = self._wake if is_driver else -1
         stream, handlers = self.stream, self.handlers
         timeout_ms = -1
@@ -345,7 +350,10 @@ class Session:
         if not self._calls:
             return
         while self._calls:
-            call = self._calls.popleft()
+            try:
+                call = self._calls.popleft()
+            except IndexError:  # another thread was quicker
+                break
             self._running_calls += 1
             try:
                 call()
@@ -368,6 +376,8 @@ class Session:
                 self._leader = 0
                 self._reader.release()
                 self._wake_followers()
+                if self._background:
+                    self._wake_driver()
 
     def _on_stray(self, frame: wire.Frame) -> None:
         if frame.op == wire.ARENA_SEGMENT:
@@ -413,14 +423,14 @@ class Session:
     # Sending
 
     def flush(self) -> None:
-        """Sends what the socket takes. What is left is sent by whoever leads next, or by the driver."""
+        """Sends what the socket takes. What is left is sent by this thread when it leads, or by the driver."""
         if self.is_broken:
             return
         try:
             is_all = self.stream.flush()
         except OSError as error:
             return self._break(str(error))
-        if not is_all and not self._leader:
+        if not is_all and self._leader != threading.get_ident():  # another one who leads does not watch for room
             self._wake_driver()
 
     # The driver
@@ -475,6 +485,7 @@ class Session:
     def _break(self, why: str) -> None:
         if self.is_broken:
             return
+        self.broken_at = time.monotonic()  # first: whoever sees that it is broken counts from it
         self.is_broken = True
         self.stream.close()
         try:
@@ -482,10 +493,11 @@ class Session:
         except OSError:
             pass
         self._socket.close()
-        self.broken_at = time.monotonic()
         error = OutcomeUnknown(why)
-        handlers = sorted(self.handlers.items())
-        self.handlers.clear()
+        handlers: list[tuple[int, Handler]] = []
+        while self.handlers:  # one by one: who adds another one just now looks whether it has to tell it itself
+            handlers.append(self.handlers.popitem())
+        handlers.sort(key=lambda entry: entry[0])
         self.lost = [(request, handler) for request, handler in handlers if hasattr(handler, "send_again")]
         for _, handler in handlers:
             handler.on_lost(error)

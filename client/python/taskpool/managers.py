@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import multiprocessing.managers
+import threading
 import weakref
 from multiprocessing.managers import (AutoProxy, BaseProxy, IteratorProxy, MakeProxyType, Namespace, RemoteError, Server,  # type: ignore[attr-defined]
     Token)
@@ -45,6 +46,7 @@ class SyncManager(BaseManager):
         self._process: Any = None
         self._made: list[Any] = []  # weak references to proxies
         self._has_server = False  # of objects of registered classes
+        self._server_lock = threading.Lock()  # of starting it
         self._server_initializer: tuple[Any, tuple[Any, ...]] = (None, ())
         self._stop_server: Callable[[], None] | None = None
 
@@ -61,8 +63,9 @@ class SyncManager(BaseManager):
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> Any:
         self._check_running()
-        if not self._has_server:
-            self._start_server()
+        with self._server_lock:
+            if not self._has_server:
+                self._start_server()
         return super()._create(typeid, *args, **kwds)  # type: ignore[misc]
 
     def _start_server(self) -> None:

@@ -95,6 +95,7 @@ class Job:
         self._items = 0
         self._request = 0
         self._is_over = False  # nothing more is sent
+        self._error_of_rest: BaseException  # that it was given up with
         self._feed_lock = threading.Lock()
         self._feed_wanted = False
         self._feed_queued = False
@@ -196,9 +197,13 @@ class Job:
         """The chunk is the next item of the job on the wire."""
         chunk.size = size
         self._bytes += size
-        self._under_way[self._items] = chunk
+        index = self._items
+        self._under_way[index] = chunk
         self._items += 1
         self._items_under_way += 1
+        # Another thread may have given the job up while the chunk was neither here nor there.
+        if self._is_over and self._under_way.pop(index, None) is not None:
+            self._give_up(chunk)
 
     def _encode(self, chunk: Chunk) -> payload.Item | None:
         try:
@@ -244,13 +249,13 @@ class Job:
             if frame.op == wire.RESULTS:
                 self._session.release_refs(frame)
             return False
-        if frame.op == wire.RESULTS:
-            self._on_results(frame)
-            self._session.release_refs(frame)  # what the values name they have open
-        elif frame.op == wire.FAILED:
-            head = frame.fields()
-            for index in range(frame.target, frame.target + frame.count):
-                self._on_failed(self._drop(index), head)
+        if frame.op in (wire.RESULTS, wire.FAILED):
+            try:
+                self._on_outcomes(frame)
+            except (KeyError, ValueError):  # items that are not under way
+                if not self._is_over:
+                    raise
+                # Another thread gave it up meanwhile.
         elif frame.op == wire.DONE:
             self._fail_rest(Cancelled("the job was ended"))
             self._has_ended()
@@ -314,6 +319,19 @@ class Job:
     def _chunk_of(self, run: Run, index: int) -> Chunk:
         raise NotImplementedError
 
+    def _on_outcomes(self, frame: wire.Frame) -> None:
+        if frame.op == wire.FAILED:
+            head = frame.fields()
+            for index in range(frame.target, frame.target + frame.count):
+                self._on_failed(self._drop(index), head)
+            return
+        try:
+            self._on_results(frame)
+        finally:
+            if frame.flags & wire.IN_ARENA:
+                self._session.release(frame.body)
+            self._session.release_refs(frame)  # what the values name they have open
+
     def _on_results(self, frame: wire.Frame) -> None:
         items: Sequence[Any]
         at = self._take_run(frame)
@@ -341,8 +359,6 @@ class Job:
             elapsed, outcomes, failures = value
             self._learn(elapsed, len(outcomes), len(item))
             self._take(chunk.start, outcomes, {i: _raised(*failure) for i, failure in failures.items()} if failures else {})
-        if frame.flags & wire.IN_ARENA:
-            self._session.release(frame.body)
 
     def _decode(self, encoding: int, item: Any) -> Any:
         if encoding == wire.AS_PICKLE and not self._is_native and self._session.is_trusted:
@@ -396,17 +412,22 @@ class Job:
         """No outcome comes any more."""
         if self._is_over:
             return
+        self._error_of_rest = error
         self._is_over = True
         of_runs = [self._chunk_of(run, run.first + i) for run in self._runs for i in range(run.count) if not run.ended[i]]
         self._runs.clear()
-        for chunk in [*self._under_way.values(), *self._again, *of_runs]:
-            self._take(chunk.start, [None] * len(chunk.elements), {i: error for i in range(len(chunk.elements))})
-            if chunk.region is not None:
-                self._held.append(chunk.region)
-        self._under_way.clear()
+        while self._under_way:  # one by one: a thread that sends one just now sees whether this was in time for it
+            self._give_up(self._under_way.popitem()[1])
+        for chunk in [*self._again, *of_runs]:
+            self._give_up(chunk)
         self._again.clear()
         self._rest_failed(error)
         self._end()
+
+    def _give_up(self, chunk: Chunk) -> None:
+        self._take(chunk.start, [None] * len(chunk.elements), {i: self._error_of_rest for i in range(len(chunk.elements))})
+        if chunk.region is not None:
+            self._held.append(chunk.region)
 
     def _rest_failed(self, error: BaseException) -> None:
         """What was never sent fails too."""

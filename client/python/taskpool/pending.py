@@ -55,11 +55,11 @@ class PlainPending:
             return True
         if self._encoding != wire.AS_PICKLE or self._flags:
             return False
-        self._body = None
         try:
             self._value = payload.decode(body)
         except (Exception, SystemExit) as error:
             self._error = error
+        self._body = None  # last: another thread may look meanwhile, and an interrupt makes this go unfinished
         return True
 
 

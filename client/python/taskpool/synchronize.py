@@ -293,13 +293,11 @@ if _native is not None:
                 self._signal.raise_from(seen)
 
         def wait(self, timeout: float | None = None) -> bool:
-            """Waits until the flag is set; False after `timeout` seconds."""
-            end = None if timeout is None else time.monotonic() + timeout
-            while not (seen := self._signal.count()) & 1:
-                left = None if end is None else max(0.0, end - time.monotonic())
-                if not self._signal.wait(seen, left):
-                    return self.is_set()
-            return True
+            """Waits until the flag is set, be it for a moment; False after `timeout` seconds."""
+            seen = self._signal.count()
+            if seen & 1:
+                return True
+            return bool(self._signal.wait(seen, timeout)) or self.is_set()  # what is counted first after `clear` is a `set`
 
         def __repr__(self) -> str:
             return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"

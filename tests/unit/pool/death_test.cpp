@@ -89,8 +89,9 @@ BOOST_AUTO_TEST_CASE(a_task_that_kills_workers_is_not_repeated_for_ever) {
   BOOST_TEST(runs_again(task, Errc::worker_lost, false, call_with(100, 0)));
   BOOST_TEST(!runs_again(task, Errc::worker_lost, false, call_with(100, 0)));  // two are enough
   task = {};
-  for (int death = 0; death < 10; ++death) BOOST_TEST(runs_again(task, Errc::worker_lost, true, call_with(1, 0)));
-  BOOST_TEST(task.runs() == 0u);
+  for (int death = 0; death < 4; ++death) BOOST_TEST(runs_again(task, Errc::worker_lost, true, call_with(1, 0)));
+  BOOST_TEST(!runs_again(task, Errc::worker_lost, true, call_with(1, 0)));  // it may be the task after all
+  BOOST_TEST(task.runs() == 5u);
   BOOST_TEST(!runs_again(task, Errc::worker_lost, true, call_with(0, 0)));
 }
 

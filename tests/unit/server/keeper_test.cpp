@@ -37,6 +37,8 @@ struct Fixture {
     keeper.on_results(job, 0, 1, form, packer.table(), packer.payload(), refs);
     job.ended = true;
     BOOST_TEST(keeper.on_done(job));
+    io.restart();
+    io.poll();
   }
 };
 
