@@ -198,6 +198,7 @@ Result<void> Pool::lend(Worker& worker) {
       return fail(Errc::nesting_too_deep, "max_lent_workers: too many tasks wait for tasks of their own");
     ++services_.lent_workers;
     take_back(worker);
+    worker.lend_slots(true);
   }
   ++worker.lent;
   top_up();
@@ -209,6 +210,7 @@ void Pool::give_back(Worker& worker) {
   if (worker.lent == 0) return;
   if (--worker.lent > 0) return;
   --services_.lent_workers;
+  worker.lend_slots(false);
   retire_surplus();
   services_.turn.end_later();
 }

@@ -105,12 +105,12 @@ void Pool::zygote_died(Zygote& zygote) {
   forks_.clear();
   current_.reset();
   if (closing_ && !has_work()) return tell_closed();
-  if (config_.once && forked_once_) {
+  log::warning("zygote_died", {{"pool", name()}, {"error", zygote.error()}});
+  last_error_ = zygote.error();
+  if (config_.once && forked_once_) {  // those that were being forked are none
     tell_started(zygote.error());
     return give_up(Errc::pool_closed);
   }
-  log::warning("zygote_died", {{"pool", name()}, {"error", zygote.error()}});
-  last_error_ = zygote.error();
   if (failures_ == 0) {
     ++failures_;  // the first time at once
     if (on_zygote_wanted) on_zygote_wanted(*this);

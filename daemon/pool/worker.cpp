@@ -136,6 +136,11 @@ bool Worker::holds(const queue::Usage& of) const {
                      [&](const Holding& holding) { return holding.user.get() == &of; });
 }
 
+void Worker::lend_slots(bool begins) {
+  if (std::exchange(slots_lent_, begins) == begins) return;
+  for (const auto& holding : holdings_) begins ? --holding.user->slots : ++holding.user->slots;
+}
+
 void Worker::count_in(Assignment& assignment, const queue::UsagePtr& usage) {
   assignment.usage = usage.get();
   if (!usage) return;
@@ -145,7 +150,7 @@ void Worker::count_in(Assignment& assignment, const queue::UsagePtr& usage) {
       return;
     }
   holdings_.push_back({usage, 1});
-  ++usage->slots;
+  if (!slots_lent_) ++usage->slots;
 }
 
 void Worker::count_out(Assignment& assignment) {
@@ -153,7 +158,7 @@ void Worker::count_out(Assignment& assignment) {
   for (auto holding = holdings_.begin(); holding != holdings_.end(); ++holding) {
     if (holding->user.get() != usage) continue;
     if (--holding->assignments > 0) return;
-    --holding->user->slots;
+    if (!slots_lent_) --holding->user->slots;
     holdings_.erase(holding);
     return;
   }

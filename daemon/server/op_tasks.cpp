@@ -171,10 +171,12 @@ Result<void> Session::nested_wait(const FrameView& frame) {
   // Without a worker to lend, what it waits for might never run: better an error than a wait without an end.
   std::vector<queue::JobId> jobs;
   for (const auto& job : jobs_) jobs.push_back(job.id);
-  for (const auto id : jobs)
-    if (auto* job = core_.jobs.find(id)) std::shared_ptr {
-        job->pool
-        } -> cancel(*job, false, Errc::nesting_too_deep);
+  for (const auto id : jobs) {
+    auto* const job = core_.jobs.find(id);
+    if (job == nullptr) continue;
+    const auto pool = job->pool;  // the job may be gone before this ends
+    pool->cancel(*job, false, Errc::nesting_too_deep);
+  }
   return boost::system::in_place_value;
 }
 

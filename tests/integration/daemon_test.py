@@ -569,5 +569,11 @@ class Nesting(Story):
         self.assertEqual(session.apply("square", 3, pool="default"), 9)
 
 
+class NestingWithinSlots(Nesting):
+    """A task that waits for one of its own takes no slot meanwhile."""
+
+    config = Nesting.config + f"\n[quota.{os.getuid()}]\nrunning_slots = 1"
+
+
 if __name__ == "__main__":
     unittest.main()
