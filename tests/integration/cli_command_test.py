@@ -157,10 +157,10 @@ class Detached(DaemonTest):
         tasks = [self.submit("sleep", "60") for _ in range(3)]  # on two workers
 
         def states():
-            return [self.json_of("ps", task)["tasks"][0]["state"] for task in tasks]
-        eventually(lambda: states()[:2] == ["running"] * 2)
+            return sorted(self.json_of("ps", task)["tasks"][0]["state"] for task in tasks)
+        eventually(lambda: sum("run_ms" in row for row in self.json_of("workers")["workers"]) == 2)
         self.assertEqual(self.json_of("cancel", "--waiting", *tasks), {"cancelled": 1})
-        self.assertEqual(states(), ["running", "running", "cancelled"])
+        self.assertEqual(states(), ["cancelled", "running", "running"])
         self.expect(self.run_cli("cancel", *tasks), out="cancelled 2 tasks\n")
         self.expect(self.run_cli("wait", *tasks), code=1, err="cancelled")
         self.expect(self.run_cli("cancel", "--waiting", "--force", "x"), code=2, err="excludes")

@@ -324,8 +324,13 @@ class Keeping(Story):
     def test_whoever_waits_hears_of_what_is_not_kept(self):
         session, other = self.session(), self.session()
         for _ in range(3):
-            task = session.apply("sleep", 0.1, detached=True)["task"]
-            self.assertEqual(other.ask("wait", {"task": task})["state"], "succeeded")
+            session.ask("pool_pause")
+            task = session.apply("square", 3, detached=True)["task"]
+            waiting = other.new_request()
+            other.send("wait", head={"task": task}, request=waiting)
+            other.ask("ping")  # it waits now
+            session.ask("pool_resume")
+            self.assertEqual(json.loads(other.receive("ok", request=waiting).body)["state"], "succeeded")
         self.assertEqual(session.apply("square", 7, idempotency_key="seven"), 49)
         eventually(lambda: self.daemon.counter("results_kept") == 0, "none is kept")
 
