@@ -19,9 +19,14 @@ class Thing:
     def __init__(self, number): self.number = number
 def fail(): raise ValueError("no")
 def die(): os.kill(os.getpid(), 9)
-def hold(begun, end):
-    begun.set()
-    return "held" if end.wait(60) else "late"
+def wait_for(name):
+    end = time.monotonic() + 60
+    while not os.path.exists(name) and time.monotonic() < end: time.sleep(0.005)
+    return os.path.exists(name)
+def make(name): open(name, "w").close()
+def hold(begun, end):  # with files: a task that waits for an object of the daemon lends its place to the next one
+    make(begun)
+    return "held" if wait_for(end) else "late"
 '''
 
 
@@ -55,19 +60,17 @@ except RuntimeError as error: print(error)
 
     def test_what_runs_cannot_be_cancelled(self):
         lines = self.program('''
-import taskpool
 with Executor(1) as executor:
-    manager = taskpool.Manager()
-    begun, end = manager.Event(), manager.Event()
+    begun, end = __file__ + ".begun", __file__ + ".end"
     running, waiting = executor.submit(hold, begun, end), executor.submit(hold, begun, end)
-    begun.wait()
+    wait_for(begun)
     print(running.cancel(), running.cancelled(), running.done())
     print(waiting.cancel(), waiting.cancelled(), waiting.cancel())
     try: running.result(timeout=0.05)
     except concurrent.futures.TimeoutError: print("not yet")
     try: waiting.result()
     except concurrent.futures.CancelledError: print("cancelled")
-    end.set()
+    make(end)
     print(running.result(), running.cancel())
 ''')
         self.assertEqual(lines, ["False False False", "True True True", "not yet", "cancelled", "held False"])
@@ -107,15 +110,17 @@ with Executor(2) as executor:
 
     def test_shutdown(self):
         lines = self.program('''
-import taskpool, threading
+import threading
 executor = Executor(1)
-manager = taskpool.Manager()
-begun, end = manager.Event(), manager.Event()
+begun, end = __file__ + ".begun", __file__ + ".end"
 running = executor.submit(hold, begun, end)
-begun.wait()
-threading.Timer(0.2, end.set).start()
+wait_for(begun)
 waiting = [executor.submit(time.sleep, 600) for _ in range(3)]
-executor.shutdown(cancel_futures=True)
+shutdown = threading.Thread(target=lambda: executor.shutdown(cancel_futures=True))
+shutdown.start()
+concurrent.futures.wait(waiting)
+make(end)
+shutdown.join()
 print([f.cancelled() for f in waiting], running.result())
 try: Executor(0)
 except ValueError as error: print(error)
