@@ -55,7 +55,8 @@ Pool::~Pool() {
     if (zygote) zygote->forget(*this);
 }
 
-ZygotePtr Pool::release_zygote() {
+ZygotePtr Pool::let_go() {
+  fds_ = {};
   for (const auto& zygote : {current_, next_})
     if (zygote) zygote->forget(*this);
   next_.reset();

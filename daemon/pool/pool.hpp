@@ -105,8 +105,8 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   /// Takes no new work; ends when none is left. `closed` is called when its workers are gone.
   void close(bool terminate, std::function<void()> closed);
   bool is_closed() const { return closing_ && workers_.empty() && forking_ == 0 && !has_work(); }
-  /// A closed pool, which jobs may keep, lets go of its zygote.
-  ZygotePtr release_zygote();
+  /// A closed pool, which kept jobs may keep, lets go of its descriptors, and of its zygote, which it returns.
+  ZygotePtr let_go();
   /// True for one that waits for its first call before anything of it is started.
   bool is_dormant() const { return config_.on_demand && !called_; }
   bool has_work() const { return queue_.waiting() + queue_.running() + delayed_.size() > 0; }

@@ -167,7 +167,7 @@ void Pools::dispatch() {
   std::erase_if(pools_, [&](const auto& pool) {
     if (!pool->is_closed()) return false;
     if (pool->owner_session() != 0) services_.closed_pools.add(pool->metrics());
-    if (auto zygote = pool->release_zygote()) keep_warm(std::move(zygote));
+    if (auto zygote = pool->let_go()) keep_warm(std::move(zygote));
     return true;
   });
   if (stopped_ && pools_.empty()) std::exchange(stopped_, nullptr)();

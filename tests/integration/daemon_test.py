@@ -401,11 +401,16 @@ class Pools(Story):
 
     def test_a_kept_job_outlives_its_pool(self):
         session = self.session()
-        session.ask("pool_open", {"name": "kept", "workers": 1})
+        read_end, write_end = os.pipe()
+        with open(os.devnull) as null:
+            session.ask("pool_open", {"name": "kept", "workers": 1}, fds=[null.fileno(), write_end, write_end])
+        os.close(write_end)
         task = session.apply("square", 6, pool="kept", detached=True)["task"]
         session.ask("wait", {"task": task})
         session.ask("pool_close", {"pool": "kept"})
         eventually(lambda: "kept" not in [row["pool"] for row in session.ask("pools")["pools"]], "it is forgotten")
+        self.assertEqual(os.read(read_end, 1), b"")  # its descriptors are not kept
+        os.close(read_end)
         self.assertEqual(session.ask("ps", {"task": task})["tasks"][0]["pool"], "kept")
         fetch = session.new_request()
         session.send("fetch", head={"task": task}, request=fetch)
