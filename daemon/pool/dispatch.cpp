@@ -116,38 +116,38 @@ void Pool::give_all() {
   }
 }
 
-bool Pool::goes_before(const queue::SessionTurn& turn, Worker& worker) {
-  if (worker.items() < 2 || worker.state != WorkerState::working || worker.lent > 0) return false;
+std::uint32_t Pool::room_for(const queue::SessionTurn& turn, Worker& worker) {
+  if (worker.items() < 2 || worker.state != WorkerState::working || worker.lent > 0) return 0;
   const auto& last = *worker.assignments().back().job->turn;
-  if (&last == &turn) return false;
+  if (&last == &turn) return 0;
   const bool equals_begin = turn.priority() == last.priority() && turn.running() == 0;
-  if (turn.priority() <= last.priority() && !equals_begin) return false;
+  if (turn.priority() <= last.priority() && !equals_begin) return 0;
   // Each of two would take the place from the other for ever: nothing is taken from a higher priority, and from an
   // equal not the last that he has.
   boost::container::small_vector<std::pair<const queue::SessionTurn*, std::uint32_t>, 8> losses;
-  auto left = worker.unclaimed();
+  const auto unclaimed = worker.unclaimed();
+  auto left = unclaimed;
   for (auto assignment = worker.assignments().rbegin(); left > 0; ++assignment) {
     const auto* const holder = assignment->job->turn;
     const auto count = std::min(left, assignment->range.count);
     left -= count;
     if (holder == &turn || holder->priority() < turn.priority()) continue;
-    if (holder->priority() > turn.priority()) return false;
+    if (holder->priority() > turn.priority()) return 0;
     auto loss = std::find_if(losses.rbegin(), losses.rend(), [&](const auto& entry) { return entry.first == holder; });
     auto& lost = loss != losses.rend() ? loss->second : losses.emplace_back(holder, 0u).second;
     lost += count;
-    if (lost >= holder->running()) return false;
+    if (lost >= holder->running()) return 0;
   }
-  return true;
+  return unclaimed;
 }
 
 bool Pool::preempt(const queue::SessionTurn& turn) {
   Worker* victim = nullptr;
   std::uint32_t most = 0;
   for (const auto& worker : workers_) {
-    if (!goes_before(turn, *worker)) continue;
-    const auto unclaimed = worker->unclaimed();
-    if (unclaimed > most) {
-      most = unclaimed;
+    const auto room = room_for(turn, *worker);
+    if (room > most) {
+      most = room;
       victim = worker.get();
     }
   }
@@ -198,9 +198,8 @@ Result<void> Pool::lend(Worker& worker) {
       return fail(Errc::nesting_too_deep, "max_lent_workers: too many tasks wait for tasks of their own");
     ++services_.lent_workers;
     take_back(worker);
-    worker.lend_slots(true);
   }
-  ++worker.lent;
+  worker.lend();
   top_up();
   services_.turn.end_later();
   return boost::system::in_place_value;
@@ -208,9 +207,9 @@ Result<void> Pool::lend(Worker& worker) {
 
 void Pool::give_back(Worker& worker) {
   if (worker.lent == 0) return;
-  if (--worker.lent > 0) return;
+  worker.give_back();
+  if (worker.lent > 0) return;
   --services_.lent_workers;
-  worker.lend_slots(false);
   retire_surplus();
   services_.turn.end_later();
 }

@@ -184,6 +184,7 @@ void Pool::drop_waiting(queue::Job& job) {
 }
 
 void Pool::cancel(queue::Job& job, bool force, Errc code) {
+  const auto alive = shared_from_this();  // the job may have been the last who kept it
   const auto now = services_.turn.now();
   if (job.is_stopping()) {
     if (force) job.kill_at = now;  // asked for again, less politely
@@ -211,6 +212,7 @@ void Pool::cancel(queue::Job& job, bool force, Errc code) {
 
 std::uint32_t Pool::cancel_waiting(queue::Job& job) {
   if (job.cancelled) return 0;
+  const auto alive = shared_from_this();  // as above
   for (const auto& worker : workers_)
     if (holds(*worker, job.id) && worker->unclaimed() > 0) take_back(*worker);
   services_.turn.end_later();

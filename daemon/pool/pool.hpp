@@ -210,9 +210,9 @@ class Pool : public WorkerOwner, public ZygoteUser, public std::enable_shared_fr
   /// Whose it is has tasks on as many workers as he may: only those take more of his.
   static bool is_full(const queue::Job& job);
   void give_all();
-  /// True if what `worker` has not claimed should make room for `turn`: for a session with nothing running that waits
-  /// behind what others have queued up, and for a priority above theirs.
-  static bool goes_before(const queue::SessionTurn& turn, Worker& worker);
+  /// How many items `worker` has not claimed that should make room for `turn`: for a session with nothing running that
+  /// waits behind what others have queued up, and for a priority above theirs. 0: they stay.
+  static std::uint32_t room_for(const queue::SessionTurn& turn, Worker& worker);
   /// Takes such work back, where there is most of it. False if there is none.
   bool preempt(const queue::SessionTurn& turn);
   bool rebalance();

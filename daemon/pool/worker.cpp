@@ -136,9 +136,14 @@ bool Worker::holds(const queue::Usage& of) const {
                      [&](const Holding& holding) { return holding.user.get() == &of; });
 }
 
-void Worker::lend_slots(bool begins) {
-  if (std::exchange(slots_lent_, begins) == begins) return;
-  for (const auto& holding : holdings_) begins ? --holding.user->slots : ++holding.user->slots;
+void Worker::lend() {
+  if (lent++ > 0) return;
+  for (const auto& holding : holdings_) --holding.user->slots;
+}
+
+void Worker::give_back() {
+  if (--lent > 0) return;
+  for (const auto& holding : holdings_) ++holding.user->slots;
 }
 
 void Worker::count_in(Assignment& assignment, const queue::UsagePtr& usage) {
@@ -150,7 +155,7 @@ void Worker::count_in(Assignment& assignment, const queue::UsagePtr& usage) {
       return;
     }
   holdings_.push_back({usage, 1});
-  if (!slots_lent_) ++usage->slots;
+  if (lent == 0) ++usage->slots;
 }
 
 void Worker::count_out(Assignment& assignment) {
@@ -158,7 +163,7 @@ void Worker::count_out(Assignment& assignment) {
   for (auto holding = holdings_.begin(); holding != holdings_.end(); ++holding) {
     if (holding->user.get() != usage) continue;
     if (--holding->assignments > 0) return;
-    if (!slots_lent_) --holding->user->slots;
+    if (lent == 0) --holding->user->slots;
     holdings_.erase(holding);
     return;
   }

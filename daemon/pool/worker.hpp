@@ -101,8 +101,10 @@ class Worker : public wire::FrameSink {
   /// It has tasks of that user: further ones take no slot more of his.
   bool holds(const queue::Usage& of) const;
   std::uint32_t unclaimed();
-  /// What runs here waits for other tasks: whose it is may have a further worker for them meanwhile.
-  void lend_slots(bool begins);
+  /// What runs here waits for other tasks, once more or once less. While it does, it takes no slot of its user's, who
+  /// may have a further worker for them.
+  void lend();
+  void give_back();
   /// The assignment and the item in it that user code runs now, and since when.
   struct Running {
     const Assignment* assignment;
@@ -223,7 +225,6 @@ class Worker : public wire::FrameSink {
     std::uint32_t assignments;
   };
   std::vector<Holding> holdings_;  ///< Whose assignments there are; most often one user's.
-  bool slots_lent_ = false;        ///< They take no slots of theirs.
   std::uint32_t items_ = 0;
   std::int64_t estimated_ns_ = 0;
   std::uint32_t unoffered_ = 0;  ///< Given, and not to be claimed yet.

@@ -20,10 +20,9 @@ Result<queue::Job*> Session::find_task(const std::string& text) const {
 
 std::uint32_t Session::cancel_job(queue::Job& job, const Cancel& how) {
   if (job.ended) return 0;
-  const auto pool = job.pool;  // the job may be gone before this ends
-  if (how.waiting) return pool->cancel_waiting(job);
+  if (how.waiting) return job.pool->cancel_waiting(job);
   const auto reached = job.waiting + job.running + job.delayed;
-  pool->cancel(job, how.force);
+  job.pool->cancel(job, how.force);
   return reached;
 }
 
@@ -171,12 +170,8 @@ Result<void> Session::nested_wait(const FrameView& frame) {
   // Without a worker to lend, what it waits for might never run: better an error than a wait without an end.
   std::vector<queue::JobId> jobs;
   for (const auto& job : jobs_) jobs.push_back(job.id);
-  for (const auto id : jobs) {
-    auto* const job = core_.jobs.find(id);
-    if (job == nullptr) continue;
-    const auto pool = job->pool;  // the job may be gone before this ends
-    pool->cancel(*job, false, Errc::nesting_too_deep);
-  }
+  for (const auto id : jobs)
+    if (auto* job = core_.jobs.find(id)) job->pool->cancel(*job, false, Errc::nesting_too_deep);
   return boost::system::in_place_value;
 }
 

@@ -113,12 +113,8 @@ void Session::release_everything() {
     if (job != nullptr && !job->ended)  // some of it still runs, and is asked to stop
       queue::Queue::move(*job, pool->queue().turn_of(job->uid, 0, job->call->priority));
   }
-  for (const auto& [request, open] : open_maps_) {  // submitted in part only: detached or not, it is of no use
-    auto* const job = core_.jobs.find(open.id);
-    if (job == nullptr || job->ended) continue;
-    const auto pool = job->pool;
-    pool->cancel(*job, false);
-  }
+  for (const auto& [request, open] : open_maps_)  // submitted in part only: detached or not, it is of no use
+    if (auto* job = core_.jobs.find(open.id); job != nullptr && !job->ended) job->pool->cancel(*job, false);
   if (waiting_nested_)
     if (const auto worker = parent_worker_.lock()) parent_pool_->give_back(*worker);
   core_.waiters.forget(number_);

@@ -32,8 +32,7 @@ def hold(begun, end):  # with files: a task that waits for an object of the daem
 
 class Futures(Daemons):
     def program(self, body):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source).splitlines()
+        return self.run_main(PRELUDE, body)
 
     def test_contract(self):
         lines = self.program('''

@@ -62,8 +62,7 @@ def make_inside(numbers):
 
 class Managers(Daemons):
     def program(self, body):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source).splitlines()
+        return self.run_main(PRELUDE, body)
 
     def test_dict(self):
         lines = self.program('''
@@ -375,8 +374,7 @@ class Releases(Daemons):
     config = 'session_grace = "300ms"'
 
     def program(self, body):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source).splitlines()
+        return self.run_main(PRELUDE, body)
 
     def test_an_object_lives_as_long_as_the_result_that_names_it(self):
         """Of single calls, taken, waiting and dropped, and of maps."""

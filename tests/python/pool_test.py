@@ -30,8 +30,7 @@ def recall(): return list(STATE)
 
 class Pools(Daemons):
     def program(self, body, *arguments, **options):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source, *arguments, **options).splitlines()
+        return self.run_main(PRELUDE, body, *arguments, **options)
 
     def test_every_way_to_call(self):
         lines = self.program('''

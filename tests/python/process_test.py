@@ -39,8 +39,7 @@ def attempt(call, *arguments):
 
 class Processes(Daemons):
     def program(self, body, *arguments, **options):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source, *arguments, **options).splitlines()
+        return self.run_main(PRELUDE, body, *arguments, **options)
 
     def test_life(self):
         lines = self.program('''

@@ -44,8 +44,7 @@ def in_order(items):
 
 class Queues(Daemons):
     def program(self, body, **more):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source, **more).splitlines()
+        return self.run_main(PRELUDE, body, **more)
 
     def test_what_multiprocessing_promises(self):
         lines = self.program('''

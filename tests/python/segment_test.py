@@ -47,8 +47,7 @@ def write(d, l, stop):
 
 class Readers(Daemons):
     def program(self, body, **more):
-        indented = "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(READERS + 'if __name__ == "__main__":\n' + indented, **more).splitlines()
+        return self.run_main(READERS, body, **more)
 
     def test_the_hash_is_that_of_the_protocol(self):
         from taskpool import segment

@@ -33,9 +33,7 @@ def remove(name): shared_memory.SharedMemory(name).unlink()
 
 class SharedMemories(Daemons):
     def program(self, body, imported="taskpool"):
-        source = PRELUDE.replace("IMPORTED", imported)
-        source += 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source).splitlines()
+        return self.run_main(PRELUDE.replace("IMPORTED", imported), body)
 
     def test_workers_end_and_it_stays(self):
         for imported in ("taskpool", "multiprocessing"):

@@ -71,6 +71,11 @@ class Daemons(unittest.TestCase):
         self.stderr = err
         return out
 
+    def run_main(self, prelude, body, *arguments, **options):
+        """Runs a program whose main part is `body`; the lines of its standard output."""
+        main = "".join(f"    {line}\n" for line in body.strip().split("\n"))
+        return self.run_program(f'{prelude}if __name__ == "__main__":\n{main}', *arguments, **options).splitlines()
+
 
 def wait_for(question, what, deadline=DEADLINE):
     return wire.eventually(question, what, deadline)

@@ -44,8 +44,7 @@ def start(target, *arguments):
 
 class Synchronize(Daemons):
     def program(self, body):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source).splitlines()
+        return self.run_main(PRELUDE, body)
 
     def test_alone(self):
         lines = self.program('''

@@ -44,8 +44,7 @@ def at_once(call, count=2):
 
 class Threads(Daemons):
     def program(self, body):
-        source = PRELUDE + 'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in body.strip().split("\n"))
-        return self.run_program(source).splitlines()
+        return self.run_main(PRELUDE, body)
 
     def test_an_event_that_is_set_for_a_moment_ends_a_wait(self):
         self.assertEqual(self.program('''
